@@ -1,0 +1,6 @@
+//! sagad: one daemon that does all of it, or undoes all of it.
+
+pub mod participant;
+pub mod proto;
+pub mod saga;
+pub mod store;

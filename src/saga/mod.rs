@@ -1,0 +1,23 @@
+//! The rules of a saga as a pure state machine: no clock, no randomness, no I/O, no async.
+//!
+//! ```text
+//!             Input, now                       facts
+//!  Saga ───► decide ───────► [Event] ───► apply ───► Saga'
+//!                               │                      │
+//!                          the journal             duties ───► calls owed, next wake-up
+//! ```
+//!
+//! `decide` changes nothing and performs nothing; `apply` records one fact and is also what
+//! replays a journal; `duties` says what is owed by a state, so that after a crash the same
+//! line of code that settles any commit settles the recovered one.
+
+pub mod definition;
+pub mod event;
+pub mod expr;
+pub mod ids;
+pub mod input;
+pub mod json;
+mod json_strict;
+pub mod plan;
+pub mod state;
+pub mod words;

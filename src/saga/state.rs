@@ -1,0 +1,492 @@
+//! What is known of a saga: the fold of its journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::definition::{Call, Definition, Step};
+use super::ids::{InstanceRef, LockKey, SagaId, StepIx, Timestamp};
+use super::json::Json;
+use super::words::{
+    CompensationStatus, Direction, Failure, Refusal, SagaStatus, StepStatus, instance_name,
+};
+
+/// One saga.
+#[derive(Debug, Clone)]
+pub struct Saga {
+    /// Its identity.
+    pub id: SagaId,
+    /// The version pinned at start.
+    pub definition: Arc<Definition>,
+    /// The version the client asked for; 0 for the newest.
+    pub version_asked: u32,
+    /// The client's input.
+    pub input: Json,
+    /// The client's labels.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Its lock keys, sorted.
+    pub locks: Arc<[LockKey]>,
+    /// The number of its last fact.
+    pub seq: u64,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When its last fact was decided.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether its commit was reached; stays true.
+    pub committed: bool,
+    /// Since when an operator holds it.
+    pub paused: Option<Timestamp>,
+    /// Whether something about it was asserted without proof.
+    pub uncertain: bool,
+    /// When it must be committed; moves by the length of a pause.
+    pub deadline: Option<Timestamp>,
+    /// The first cause of its failure.
+    pub failure: Option<Failure>,
+    /// Its output, from the commit on.
+    pub output: Option<Json>,
+    /// Its steps, in the definition's order.
+    pub steps: Vec<StepState>,
+}
+
+/// How far a saga is. Blocks and pauses are beside this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Queued for its locks.
+    AwaitingLocks {
+        /// Gives up then.
+        until: Timestamp,
+    },
+    /// Towards the commit.
+    Forward,
+    /// Only retriable steps are left.
+    Committed,
+    /// Undoing.
+    Backward,
+    /// Ended: done.
+    Completed,
+    /// Ended: undone.
+    Compensated,
+    /// Ended by an operator.
+    Abandoned,
+}
+
+/// One step of a saga.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepState {
+    /// A `for_each` step whose list was not evaluated yet.
+    Unexpanded,
+    /// Its condition was false, or an operator skipped it before it was expanded.
+    Skipped,
+    /// A step without `for_each`.
+    One(Instance),
+    /// A `for_each` step: the list, and one instance an item.
+    Many(Json, Vec<Instance>),
+}
+
+/// One step instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Where its action stands.
+    pub action: Action,
+    /// Where its compensation stands.
+    pub compensation: Compensation,
+    /// The action's calls so far.
+    pub tries: Tries,
+    /// The compensation's calls so far.
+    pub undo_tries: Tries,
+    /// Some attempt ended without a definite answer, so a later refusal proves nothing.
+    pub doubtful: bool,
+    /// The participant has no probe.
+    pub probe_unsupported: bool,
+    /// Probes so far.
+    pub probes: u32,
+    /// The probe's own input, stored with its first use.
+    pub probe_input: Option<Json>,
+}
+
+/// What is counted over the calls of one phase.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tries {
+    /// The number of the last attempt; only grows.
+    pub attempt: u32,
+    /// The epoch of the last attempt.
+    pub epoch: u64,
+    /// Attempts that count against the budget.
+    pub spent_attempts: u32,
+    /// Time that counts against the budget: in attempts, and in the delays between them.
+    pub spent: Duration,
+    /// The input, stored with the first attempt.
+    pub input: Option<Json>,
+    /// When the first attempt was started.
+    pub started_at: Option<Timestamp>,
+    /// When it was settled.
+    pub ended_at: Option<Timestamp>,
+    /// Last pending answer's limit; set by the first pending answer.
+    pub pending_until: Option<Timestamp>,
+}
+
+/// Where an action stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Not attempted.
+    Pending,
+    /// A call is in flight.
+    Running,
+    /// Between attempts.
+    Backoff {
+        /// The next attempt is due then.
+        next_at: Timestamp,
+        /// Why the last one did not settle it.
+        last: Doubt,
+    },
+    /// The participant answered "pending".
+    Awaiting {
+        /// The next look is due then.
+        check_at: Timestamp,
+    },
+    /// A probe is in flight.
+    Probing {
+        /// What the probe must clear up.
+        why: ProbeWhy,
+    },
+    /// The effect happened.
+    Succeeded {
+        /// What the participant answered.
+        output: Json,
+    },
+    /// Definitely refused.
+    Refused {
+        /// By whom and why.
+        refusal: Refusal,
+    },
+    /// No definite answer, and no further attempt.
+    Unknown {
+        /// Why.
+        cause: String,
+    },
+    /// Left out.
+    Skipped,
+    /// Waits for an operator.
+    Blocked {
+        /// Why.
+        reason: String,
+        /// Since when.
+        since: Timestamp,
+        /// What the last attempt left behind; `None` when nothing was ever called.
+        last: Option<Doubt>,
+    },
+}
+
+/// Why an attempt did not settle its step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Doubt {
+    /// No definite answer.
+    Unknown(String),
+    /// A refusal that does not settle it.
+    Refused(Refusal),
+}
+
+/// What a probe is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeWhy {
+    /// A pending step's regular look.
+    Pending,
+    /// The pivot was refused after an attempt without a definite answer.
+    DoubtfulRefusal(Refusal),
+}
+
+/// Where a compensation stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Compensation {
+    /// Not started; whether it is owed follows from the action.
+    Idle,
+    /// A call is in flight.
+    Running,
+    /// Between attempts.
+    Backoff {
+        /// The next attempt is due then.
+        next_at: Timestamp,
+        /// Why the last one did not settle it.
+        cause: String,
+    },
+    /// The participant answered "pending".
+    Awaiting {
+        /// The next look is due then.
+        check_at: Timestamp,
+    },
+    /// Undone.
+    Done,
+    /// Waits for an operator.
+    Blocked {
+        /// Why.
+        reason: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// An operator let it be.
+    Waived,
+}
+
+impl Instance {
+    /// An instance nobody attempted.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self {
+            action: Action::Pending,
+            compensation: Compensation::Idle,
+            tries: Tries::default(),
+            undo_tries: Tries::default(),
+            doubtful: false,
+            probe_unsupported: false,
+            probes: 0,
+            probe_input: None,
+        }
+    }
+
+    /// The action's status as users see it.
+    #[must_use]
+    pub fn status(&self) -> StepStatus {
+        match &self.action {
+            Action::Pending => StepStatus::Pending,
+            Action::Running | Action::Awaiting { .. } | Action::Probing { .. } => {
+                StepStatus::Running
+            }
+            Action::Backoff { last, .. }
+            | Action::Blocked {
+                last: Some(last), ..
+            } => match last {
+                Doubt::Unknown(_) => StepStatus::Unknown,
+                Doubt::Refused(_) => StepStatus::Failed,
+            },
+            Action::Blocked { last: None, .. } => StepStatus::Pending,
+            Action::Succeeded { .. } => StepStatus::Succeeded,
+            Action::Refused { .. } => StepStatus::Failed,
+            Action::Unknown { .. } => StepStatus::Unknown,
+            Action::Skipped => StepStatus::Skipped,
+        }
+    }
+
+    /// The output, once the effect happened.
+    #[must_use]
+    pub fn output(&self) -> Option<&Json> {
+        match &self.action {
+            Action::Succeeded { output } => Some(output),
+            _ => None,
+        }
+    }
+
+    /// Whether the action lets its dependents run.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.action, Action::Succeeded { .. } | Action::Skipped)
+    }
+
+    /// Whether a call of the action may still change something: in flight, pending or probed.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        matches!(
+            self.action,
+            Action::Running | Action::Awaiting { .. } | Action::Probing { .. }
+        )
+    }
+
+    /// Whether the action's effect happened or may have happened.
+    #[must_use]
+    pub fn has_or_may_have_effect(&self) -> bool {
+        match &self.action {
+            Action::Pending | Action::Skipped | Action::Blocked { last: None, .. } => false,
+            Action::Refused { .. } => self.doubtful,
+            Action::Running
+            | Action::Backoff { .. }
+            | Action::Awaiting { .. }
+            | Action::Probing { .. }
+            | Action::Succeeded { .. }
+            | Action::Unknown { .. }
+            | Action::Blocked { last: Some(_), .. } => true,
+        }
+    }
+
+    /// Whether undoing it is owed once the saga goes backward.
+    #[must_use]
+    pub fn owes_compensation(&self, step: &Step) -> bool {
+        step.compensation.is_some()
+            && (self.has_or_may_have_effect()
+                || (step.compensate_on_refusal && matches!(self.action, Action::Refused { .. })))
+    }
+
+    /// The compensation's status as users see it.
+    #[must_use]
+    pub fn compensation_status(&self, step: &Step, direction: Direction) -> CompensationStatus {
+        match &self.compensation {
+            Compensation::Idle => match direction {
+                Direction::Backward if self.owes_compensation(step) => CompensationStatus::Pending,
+                Direction::Backward | Direction::Forward => CompensationStatus::NotNeeded,
+            },
+            Compensation::Running
+            | Compensation::Backoff { .. }
+            | Compensation::Awaiting { .. } => CompensationStatus::Running,
+            Compensation::Done => CompensationStatus::Done,
+            Compensation::Blocked { .. } => CompensationStatus::Blocked,
+            Compensation::Waived => CompensationStatus::Waived,
+        }
+    }
+
+    /// Whether nothing about it can hold back the compensation of what it depends on.
+    #[must_use]
+    pub fn is_settled_backward(&self, step: &Step) -> bool {
+        match &self.compensation {
+            Compensation::Done | Compensation::Waived => true,
+            Compensation::Idle => !self.is_in_flight() && !self.owes_compensation(step),
+            Compensation::Running
+            | Compensation::Backoff { .. }
+            | Compensation::Awaiting { .. }
+            | Compensation::Blocked { .. } => false,
+        }
+    }
+}
+
+impl StepState {
+    /// The step's instances; none while it is unexpanded or skipped as a whole.
+    #[must_use]
+    pub fn instances(&self) -> &[Instance] {
+        match self {
+            StepState::Unexpanded | StepState::Skipped => &[],
+            StepState::One(instance) => std::slice::from_ref(instance),
+            StepState::Many(_, instances) => instances,
+        }
+    }
+
+    /// The same, to change them.
+    pub fn instances_mut(&mut self) -> &mut [Instance] {
+        match self {
+            StepState::Unexpanded | StepState::Skipped => &mut [],
+            StepState::One(instance) => std::slice::from_mut(instance),
+            StepState::Many(_, instances) => instances,
+        }
+    }
+
+    /// Whether the step as a whole lets its dependents run.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match self {
+            StepState::Unexpanded => false,
+            StepState::Skipped => true,
+            StepState::One(instance) => instance.is_done(),
+            StepState::Many(_, instances) => instances.iter().all(Instance::is_done),
+        }
+    }
+
+    /// The step's instances with their references.
+    pub fn each(&self, step: StepIx) -> impl Iterator<Item = (InstanceRef, &Instance)> {
+        let many = matches!(self, StepState::Many(..));
+        (0u32..)
+            .map(move |item| InstanceRef {
+                step,
+                item: many.then_some(item),
+            })
+            .zip(self.instances())
+    }
+}
+
+impl Saga {
+    /// Every instance of every step, in file and item order.
+    pub fn each_instance(&self) -> impl Iterator<Item = (InstanceRef, &Instance)> {
+        (0u32..)
+            .map(StepIx)
+            .zip(&self.steps)
+            .flat_map(|(ix, state)| state.each(ix))
+    }
+
+    /// The instance at `at`, if it exists.
+    #[must_use]
+    pub fn instance(&self, at: InstanceRef) -> Option<&Instance> {
+        self.steps.get(at.step.at())?.instances().get(at.slot())
+    }
+
+    /// The definition of the step behind `at`.
+    #[must_use]
+    pub fn step(&self, at: InstanceRef) -> &Step {
+        self.definition.step(at.step)
+    }
+
+    /// The compensation of the step behind `at`.
+    #[must_use]
+    pub fn compensation_call(&self, at: InstanceRef) -> Option<&Call> {
+        self.step(at).compensation.as_ref()
+    }
+
+    /// The name of the instance at `at`.
+    #[must_use]
+    pub fn name_of(&self, at: InstanceRef) -> String {
+        instance_name(&self.step(at).name, at.item)
+    }
+
+    /// The instance called `name` (`deduct-stock/0`, `use-point`), if it exists by now.
+    #[must_use]
+    pub fn instance_named(&self, name: &str) -> Option<InstanceRef> {
+        let (step, item) = match name.split_once('/') {
+            Some((step, item)) => (step, Some(item.parse::<u32>().ok()?)),
+            None => (name, None),
+        };
+        let step = self.definition.step_named(step)?;
+        let at = InstanceRef { step, item };
+        let many = matches!(self.steps[step.at()], StepState::Many(..));
+        (many == item.is_some() && self.instance(at).is_some()).then_some(at)
+    }
+
+    /// Which way it goes.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        match self.stage {
+            Stage::AwaitingLocks { .. } | Stage::Forward | Stage::Committed | Stage::Completed => {
+                Direction::Forward
+            }
+            Stage::Backward | Stage::Compensated => Direction::Backward,
+            Stage::Abandoned if self.failure.is_some() && !self.committed => Direction::Backward,
+            Stage::Abandoned => Direction::Forward,
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Completed | Stage::Compensated | Stage::Abandoned
+        )
+    }
+
+    /// Whether something waits for an operator.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        !self.is_terminal()
+            && self.each_instance().any(|(_, instance)| {
+                matches!(instance.action, Action::Blocked { .. })
+                    || matches!(instance.compensation, Compensation::Blocked { .. })
+            })
+    }
+
+    /// Where it stands, as users see it.
+    #[must_use]
+    pub fn status(&self) -> SagaStatus {
+        match self.stage {
+            Stage::Completed => SagaStatus::Completed,
+            Stage::Compensated => SagaStatus::Compensated,
+            Stage::Abandoned => SagaStatus::Abandoned,
+            _ if self.is_blocked() => SagaStatus::Blocked,
+            Stage::AwaitingLocks { .. } | Stage::Forward => SagaStatus::Running,
+            Stage::Committed => SagaStatus::Committed,
+            Stage::Backward => SagaStatus::Compensating,
+        }
+    }
+
+    /// Whether it holds or waits for locks.
+    #[must_use]
+    pub fn uses_locks(&self) -> bool {
+        !self.locks.is_empty() && !self.committed && !self.is_terminal()
+    }
+}
