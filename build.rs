@@ -1,10 +1,7 @@
 //! Compiles `proto/` without `protoc`: protox reads the files, tonic and prost write
 //! the Rust. The descriptor set is kept beside them for server reflection.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a build script is not the daemon: it may touch files"
-)]
+#![allow(clippy::disallowed_methods, reason = "a build script is not the daemon: it may touch files")]
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -27,16 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");
 
     let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(PROTO_FILES)?;
+    compiler.include_imports(true).include_source_info(true).open_files(PROTO_FILES)?;
 
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(
-        out_dir.join(DESCRIPTOR_SET_FILE),
-        compiler.encode_file_descriptor_set(),
-    )?;
+    std::fs::write(out_dir.join(DESCRIPTOR_SET_FILE), compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
         .build_client(true)

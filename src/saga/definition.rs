@@ -58,9 +58,7 @@ impl Definition {
     /// The place of the step called `name`.
     #[must_use]
     pub fn step_named(&self, name: &str) -> Option<StepIx> {
-        self.each_step()
-            .find(|(_, step)| step.name.as_str() == name)
-            .map(|(ix, _)| ix)
+        self.each_step().find(|(_, step)| step.name.as_str() == name).map(|(ix, _)| ix)
     }
 }
 
@@ -144,10 +142,7 @@ pub struct PendingPolicy {
 
 impl Default for PendingPolicy {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(5),
-            max: Duration::from_secs(24 * 3600),
-        }
+        Self { interval: Duration::from_secs(5), max: Duration::from_hours(24) }
     }
 }
 

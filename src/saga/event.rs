@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ids::{
-    DefinitionName, Digest, InstanceRef, LockKey, SagaId, StepIx, Timestamp, Version,
-};
+use super::ids::{DefinitionName, Digest, InstanceRef, LockKey, SagaId, StepIx, Timestamp, Version};
 use super::input::Act;
 use super::json::Json;
 use super::words::{Failure, Phase, Refusal};
@@ -35,19 +33,9 @@ pub enum Event {
     /// A `for_each` list was evaluated: a JSON list, one instance an item.
     StepExpanded { step: StepIx, items: Json },
     /// Attempt `attempt` of the action is about to be called. `input` is there the first time.
-    StepStarted {
-        at: InstanceRef,
-        attempt: u32,
-        epoch: u64,
-        input: Option<CallInput>,
-    },
+    StepStarted { at: InstanceRef, attempt: u32, epoch: u64, input: Option<CallInput> },
     /// The effect happened.
-    StepSucceeded {
-        at: InstanceRef,
-        attempt: u32,
-        output: Json,
-        source: Source,
-    },
+    StepSucceeded { at: InstanceRef, attempt: u32, output: Json, source: Source },
     /// A definite no. `retry_at` only for a retriable step, which tries again.
     StepFailed {
         at: InstanceRef,
@@ -67,18 +55,9 @@ pub enum Event {
         retry_at: Option<Timestamp>,
     },
     /// The participant is still working; the next look is due at `check_at`, the last at `until`.
-    StepPending {
-        at: InstanceRef,
-        attempt: u32,
-        check_at: Timestamp,
-        until: Timestamp,
-    },
+    StepPending { at: InstanceRef, attempt: u32, check_at: Timestamp, until: Timestamp },
     /// The participant is about to be asked whether the effect exists.
-    StepProbed {
-        at: InstanceRef,
-        probe: u32,
-        input: Option<CallInput>,
-    },
+    StepProbed { at: InstanceRef, probe: u32, input: Option<CallInput> },
     /// The participant has no probe; from now on the action itself is called again.
     ProbeUnsupported { at: InstanceRef },
     /// Its condition was false (`item` is `None` and the step has no instances), or an operator
@@ -93,25 +72,11 @@ pub enum Event {
     /// The saga turned back; `failure` is the first cause.
     SagaCompensating { failure: Failure },
     /// Attempt `attempt` of the compensation is about to be called. `input` is there the first time.
-    CompensationStarted {
-        at: InstanceRef,
-        attempt: u32,
-        epoch: u64,
-        input: Option<CallInput>,
-    },
+    CompensationStarted { at: InstanceRef, attempt: u32, epoch: u64, input: Option<CallInput> },
     /// Undone.
-    CompensationDone {
-        at: InstanceRef,
-        attempt: u32,
-        output: Json,
-        source: Source,
-    },
+    CompensationDone { at: InstanceRef, attempt: u32, output: Json, source: Source },
     /// The compensation was refused; it blocks.
-    CompensationRefused {
-        at: InstanceRef,
-        attempt: u32,
-        refusal: Refusal,
-    },
+    CompensationRefused { at: InstanceRef, attempt: u32, refusal: Refusal },
     /// No definite answer from the compensation.
     CompensationUnknown {
         at: InstanceRef,
@@ -121,45 +86,22 @@ pub enum Event {
         retry_at: Option<Timestamp>,
     },
     /// The participant still works on the compensation.
-    CompensationPending {
-        at: InstanceRef,
-        attempt: u32,
-        check_at: Timestamp,
-        until: Timestamp,
-    },
+    CompensationPending { at: InstanceRef, attempt: u32, check_at: Timestamp, until: Timestamp },
     /// An operator let a blocked compensation be.
     CompensationWaived { at: InstanceRef },
     /// Waits for an operator.
-    Blocked {
-        at: InstanceRef,
-        phase: Phase,
-        reason: String,
-    },
+    Blocked { at: InstanceRef, phase: Phase, reason: String },
     /// The block was lifted by what follows.
     Unblocked { at: InstanceRef, phase: Phase },
     /// An operator acted; the facts that follow in the same commit are what it led to.
-    OperatorAct {
-        act: Act,
-        actor: String,
-        reason: String,
-    },
+    OperatorAct { act: Act, actor: String, reason: String },
     /// A reply that could not change anything any more. A late `done` behind a finished
     /// compensation makes the saga uncertain.
-    LateReply {
-        at: InstanceRef,
-        phase: Phase,
-        attempt: u32,
-        summary: String,
-        uncertain: bool,
-    },
+    LateReply { at: InstanceRef, phase: Phase, attempt: u32, summary: String, uncertain: bool },
     /// An expression in `output` or `events` failed and counts as null.
     ExpressionFailed { place: String, message: String },
     /// An outbox record of this commit.
-    EventEmitted {
-        topic: String,
-        key: String,
-        data: Json,
-    },
+    EventEmitted { topic: String, key: String, data: Json },
     /// Everything is done.
     SagaCompleted,
     /// Everything is undone. The locks are released here at the latest.

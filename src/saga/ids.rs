@@ -27,11 +27,7 @@ pub struct InvalidName {
 }
 
 fn invalid(what: &'static str, given: &str, rule: &'static str) -> InvalidName {
-    InvalidName {
-        what,
-        given: given.chars().take(64).collect(),
-        rule,
-    }
+    InvalidName { what, given: given.chars().take(64).collect(), rule }
 }
 
 /// Declares a cheap-to-clone text type whose only constructor checks its form.
@@ -74,32 +70,24 @@ macro_rules! name_type {
 
 fn is_saga_id(text: &str) -> bool {
     (1..=SAGA_ID_MAX_CHARS).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
 }
 
 fn is_step_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=NAME_MAX_CHARS).contains(&bytes.len())
         && (bytes[0].is_ascii_lowercase() || bytes[0].is_ascii_digit())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(b))
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(b))
 }
 
 fn is_plain_name(text: &str) -> bool {
     (1..=NAME_MAX_CHARS).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
 fn is_action_name(text: &str) -> bool {
     (1..=NAME_MAX_CHARS).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 name_type!(
@@ -169,10 +157,7 @@ impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
     fn add(self, span: Duration) -> Timestamp {
-        Timestamp(
-            self.0
-                .saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Timestamp(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -180,10 +165,7 @@ impl Sub<Duration> for Timestamp {
     type Output = Timestamp;
 
     fn sub(self, span: Duration) -> Timestamp {
-        Timestamp(
-            self.0
-                .saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Timestamp(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 }
 

@@ -48,19 +48,11 @@ pub enum Input {
     /// A call ended.
     Reply(Reply),
     /// A participant finishes a step that it had answered "pending".
-    Complete {
-        at: InstanceRef,
-        phase: Phase,
-        outcome: Completion,
-    },
+    Complete { at: InstanceRef, phase: Phase, outcome: Completion },
     /// A client cancels.
     Cancel { actor: String, reason: String },
     /// An operator acts.
-    Act {
-        act: Act,
-        actor: String,
-        reason: String,
-    },
+    Act { act: Act, actor: String, reason: String },
 }
 
 /// The end of one call.
@@ -93,10 +85,7 @@ pub enum Act {
     /// Leave a retriable step or a blocked compensation undone.
     Skip { step: String },
     /// Say how an unknown or blocked action, or a blocked compensation, ended.
-    Resolve {
-        step: String,
-        resolution: Resolution,
-    },
+    Resolve { step: String, resolution: Resolution },
     /// Start no new call.
     Pause,
     /// Go on.
@@ -126,10 +115,7 @@ pub enum Rejection {
     Precondition(String),
     /// The request itself is wrong; the field and what is wrong with it.
     #[error("{field}: {problem}")]
-    Invalid {
-        field: &'static str,
-        problem: String,
-    },
+    Invalid { field: &'static str, problem: String },
 }
 
 /// A call that should be in flight.
@@ -174,10 +160,6 @@ impl CallDuty {
     /// Its identity.
     #[must_use]
     pub fn id(&self) -> CallId {
-        CallId {
-            at: self.at,
-            phase: self.phase,
-            attempt: self.attempt,
-        }
+        CallId { at: self.at, phase: self.phase, attempt: self.attempt }
     }
 }

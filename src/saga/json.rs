@@ -43,10 +43,7 @@ impl Json {
             return Ok(Self::null());
         }
         let value = super::json_strict::parse(text)?;
-        let document = Document {
-            text: text.into(),
-            value: OnceLock::new(),
-        };
+        let document = Document { text: text.into(), value: OnceLock::new() };
         let _ = document.value.set(value);
         Ok(Self(Arc::new(document)))
     }
@@ -60,10 +57,7 @@ impl Json {
     /// A text that was checked before, such as one read back from the store.
     #[must_use]
     pub fn trusted(text: String) -> Self {
-        Self(Arc::new(Document {
-            text: text.into_boxed_str(),
-            value: OnceLock::new(),
-        }))
+        Self(Arc::new(Document { text: text.into_boxed_str(), value: OnceLock::new() }))
     }
 
     /// The exact text.
@@ -75,9 +69,7 @@ impl Json {
     /// The value. A text that cannot be read (it was checked when it came in) counts as `null`.
     #[must_use]
     pub fn value(&self) -> &Value {
-        self.0
-            .value
-            .get_or_init(|| serde_json::from_str(&self.0.text).unwrap_or(Value::Null))
+        self.0.value.get_or_init(|| serde_json::from_str(&self.0.text).unwrap_or(Value::Null))
     }
 }
 

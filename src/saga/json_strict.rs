@@ -6,7 +6,5 @@ use serde_json::Value;
 /// # Errors
 /// What is wrong and where.
 pub fn parse(text: &str) -> Result<Value, JsonError> {
-    serde_json::from_str(text).map_err(|e| JsonError {
-        reason: e.to_string(),
-    })
+    serde_json::from_str(text).map_err(|e| JsonError { reason: e.to_string() })
 }

@@ -25,13 +25,7 @@ impl Plan {
         let mut missing: Vec<usize> = after.iter().map(Vec::len).collect();
         let mut order: Vec<StepIx> = Vec::with_capacity(after.len());
         let mut next = 0;
-        order.extend(
-            (0u32..)
-                .map(StepIx)
-                .zip(&after)
-                .filter(|(_, a)| a.is_empty())
-                .map(|(ix, _)| ix),
-        );
+        order.extend((0u32..).map(StepIx).zip(&after).filter(|(_, a)| a.is_empty()).map(|(ix, _)| ix));
         while next < order.len() {
             for &dependent in &before[order[next].at()] {
                 missing[dependent.at()] -= 1;
@@ -44,11 +38,7 @@ impl Plan {
         if order.len() < after.len() {
             return Err(cycle(&after, &missing));
         }
-        Ok(Self {
-            after,
-            before,
-            order,
-        })
+        Ok(Self { after, before, order })
     }
 
     /// The steps that `step` waits for directly.
@@ -121,14 +111,7 @@ mod tests {
 
     #[test]
     fn a_cycle_is_named_without_the_steps_that_only_hang_on_it() {
-        let found = Plan::new(vec![
-            ixs(&[]),
-            ixs(&[3, 0]),
-            ixs(&[1]),
-            ixs(&[2]),
-            ixs(&[3]),
-        ])
-        .unwrap_err();
+        let found = Plan::new(vec![ixs(&[]), ixs(&[3, 0]), ixs(&[1]), ixs(&[2]), ixs(&[3])]).unwrap_err();
         let mut sorted = found.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, ixs(&[1, 2, 3]));

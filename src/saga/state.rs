@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::definition::{Call, Definition, Step};
 use super::ids::{InstanceRef, LockKey, SagaId, StepIx, Timestamp};
 use super::json::Json;
-use super::words::{
-    CompensationStatus, Direction, Failure, Refusal, SagaStatus, StepStatus, instance_name,
-};
+use super::words::{CompensationStatus, Direction, Failure, Refusal, SagaStatus, StepStatus, instance_name};
 
 /// One saga.
 #[derive(Debug, Clone)]
@@ -75,6 +73,7 @@ pub enum Stage {
 }
 
 /// One step of a saga.
+#[expect(clippy::large_enum_variant, reason = "nearly every step is `One`")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepState {
     /// A `for_each` step whose list was not evaluated yet.
@@ -251,18 +250,12 @@ impl Instance {
     #[must_use]
     pub fn status(&self) -> StepStatus {
         match &self.action {
-            Action::Pending => StepStatus::Pending,
-            Action::Running | Action::Awaiting { .. } | Action::Probing { .. } => {
-                StepStatus::Running
-            }
-            Action::Backoff { last, .. }
-            | Action::Blocked {
-                last: Some(last), ..
-            } => match last {
+            Action::Pending | Action::Blocked { last: None, .. } => StepStatus::Pending,
+            Action::Running | Action::Awaiting { .. } | Action::Probing { .. } => StepStatus::Running,
+            Action::Backoff { last, .. } | Action::Blocked { last: Some(last), .. } => match last {
                 Doubt::Unknown(_) => StepStatus::Unknown,
                 Doubt::Refused(_) => StepStatus::Failed,
             },
-            Action::Blocked { last: None, .. } => StepStatus::Pending,
             Action::Succeeded { .. } => StepStatus::Succeeded,
             Action::Refused { .. } => StepStatus::Failed,
             Action::Unknown { .. } => StepStatus::Unknown,
@@ -288,10 +281,7 @@ impl Instance {
     /// Whether a call of the action may still change something: in flight, pending or probed.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
-        matches!(
-            self.action,
-            Action::Running | Action::Awaiting { .. } | Action::Probing { .. }
-        )
+        matches!(self.action, Action::Running | Action::Awaiting { .. } | Action::Probing { .. })
     }
 
     /// Whether the action's effect happened or may have happened.
@@ -326,9 +316,9 @@ impl Instance {
                 Direction::Backward if self.owes_compensation(step) => CompensationStatus::Pending,
                 Direction::Backward | Direction::Forward => CompensationStatus::NotNeeded,
             },
-            Compensation::Running
-            | Compensation::Backoff { .. }
-            | Compensation::Awaiting { .. } => CompensationStatus::Running,
+            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. } => {
+                CompensationStatus::Running
+            }
             Compensation::Done => CompensationStatus::Done,
             Compensation::Blocked { .. } => CompensationStatus::Blocked,
             Compensation::Waived => CompensationStatus::Waived,
@@ -383,22 +373,14 @@ impl StepState {
     /// The step's instances with their references.
     pub fn each(&self, step: StepIx) -> impl Iterator<Item = (InstanceRef, &Instance)> {
         let many = matches!(self, StepState::Many(..));
-        (0u32..)
-            .map(move |item| InstanceRef {
-                step,
-                item: many.then_some(item),
-            })
-            .zip(self.instances())
+        (0u32..).map(move |item| InstanceRef { step, item: many.then_some(item) }).zip(self.instances())
     }
 }
 
 impl Saga {
     /// Every instance of every step, in file and item order.
     pub fn each_instance(&self) -> impl Iterator<Item = (InstanceRef, &Instance)> {
-        (0u32..)
-            .map(StepIx)
-            .zip(&self.steps)
-            .flat_map(|(ix, state)| state.each(ix))
+        (0u32..).map(StepIx).zip(&self.steps).flat_map(|(ix, state)| state.each(ix))
     }
 
     /// The instance at `at`, if it exists.
@@ -454,10 +436,7 @@ impl Saga {
     /// Whether it has ended.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Completed | Stage::Compensated | Stage::Abandoned
-        )
+        matches!(self.stage, Stage::Completed | Stage::Compensated | Stage::Abandoned)
     }
 
     /// Whether something waits for an operator.

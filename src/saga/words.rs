@@ -52,10 +52,9 @@ impl SagaStatus {
     pub fn is_terminal(self) -> bool {
         match self {
             SagaStatus::Completed | SagaStatus::Compensated | SagaStatus::Abandoned => true,
-            SagaStatus::Running
-            | SagaStatus::Committed
-            | SagaStatus::Compensating
-            | SagaStatus::Blocked => false,
+            SagaStatus::Running | SagaStatus::Committed | SagaStatus::Compensating | SagaStatus::Blocked => {
+                false
+            }
         }
     }
 

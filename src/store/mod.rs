@@ -24,22 +24,13 @@ pub trait Store: Send + Sync + 'static {
     /// Commits the writes as one atomic batch and returns once it is on stable storage. Sagas
     /// whose stored sequence is not the expected one are left out and named in the receipt; all
     /// others are committed. A fence older than the store's epoch commits nothing.
-    fn commit(
-        &self,
-        fence: Fence,
-        batch: Vec<SagaWrite>,
-    ) -> BoxFuture<'_, Result<Receipt, StoreError>>;
+    fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>>;
 
     /// The whole journal of a saga, open or ended; `None` when there is no such saga.
     fn load(&self, id: &SagaId) -> BoxFuture<'_, Result<Option<StoredSaga>, StoreError>>;
 
     /// Facts with a sequence over `after`, at most `limit`, in order.
-    fn facts(
-        &self,
-        id: &SagaId,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>>;
+    fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>>;
 
     /// Open sagas for recovery, a page at a time: first those without a far wake-up, then by
     /// wake-up time. `cursor` is `None` for the first page and the page's `next` for the others.
@@ -52,24 +43,20 @@ pub trait Store: Send + Sync + 'static {
     /// Open sagas whose stored wake-up is at or before `now`, at most `limit`.
     fn due(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<SagaId>, StoreError>>;
 
-    /// Summaries in (created_at, saga_id) order, a page at a time.
+    /// Summaries in (`created_at`, `saga_id`) order, a page at a time.
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>>;
 
     /// Exact numbers of sagas by definition, version and status; read from counters, never counted.
     fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>>;
 
     /// Stores a definition version durably (or replaces its `active` flag).
-    fn put_definition(&self, definition: StoredDefinition)
-    -> BoxFuture<'_, Result<(), StoreError>>;
+    fn put_definition(&self, definition: StoredDefinition) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// All definition versions.
     fn definitions(&self) -> BoxFuture<'_, Result<Vec<StoredDefinition>, StoreError>>;
 
     /// Stores a registration durably, in place of one with the same id.
-    fn put_registration(
-        &self,
-        registration: StoredRegistration,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn put_registration(&self, registration: StoredRegistration) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Forgets a registration.
     fn delete_registration(&self, registration_id: &str) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -81,11 +68,8 @@ pub trait Store: Send + Sync + 'static {
     fn lock_tickets(&self) -> BoxFuture<'_, Result<Vec<LockTicket>, StoreError>>;
 
     /// Deletes ended sagas that ended before `ended_before`, at most `limit`; the number deleted.
-    fn delete_ended(
-        &self,
-        ended_before: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<usize, StoreError>>;
+    fn delete_ended(&self, ended_before: Timestamp, limit: usize)
+    -> BoxFuture<'_, Result<usize, StoreError>>;
 
     /// Figures for operators.
     fn stats(&self) -> StoreStats;
@@ -132,7 +116,7 @@ pub struct SagaWrite {
 }
 
 /// Wake-ups nearer than this are not stored: they come from loading what is open.
-pub const FAR_WAKE: std::time::Duration = std::time::Duration::from_secs(60);
+pub const FAR_WAKE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A change of a saga's lock ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,7 +209,7 @@ pub struct OpenPage {
 pub struct ListQuery {
     /// Newest first, else oldest first.
     pub newest_first: bool,
-    /// Only behind this (created_at, saga_id) in the order asked for.
+    /// Only behind this (`created_at`, `saga_id`) in the order asked for.
     pub after: Option<(Timestamp, SagaId)>,
     /// Only created at or after.
     pub created_from: Option<Timestamp>,
@@ -298,10 +282,7 @@ pub struct StoreStats {
 pub enum StoreError {
     /// Reading or writing failed. After a failed commit its content may or may not be stored.
     #[error("store: {operation} failed: {cause}")]
-    Io {
-        operation: &'static str,
-        cause: String,
-    },
+    Io { operation: &'static str, cause: String },
     /// A sync to stable storage failed: nothing may be acknowledged any more; the daemon exits.
     #[error("store: a sync to stable storage failed: {cause}")]
     SyncFailed { cause: String },
@@ -313,11 +294,7 @@ pub enum StoreError {
     Deposed { ours: u64, current: u64 },
     /// A record is larger than the store takes.
     #[error("store: saga {saga} would grow to {bytes} bytes, over the limit of {limit}")]
-    TooLarge {
-        saga: SagaId,
-        bytes: usize,
-        limit: usize,
-    },
+    TooLarge { saga: SagaId, bytes: usize, limit: usize },
     /// The store was closed.
     #[error("store: closed")]
     Closed,

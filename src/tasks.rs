@@ -1,0 +1,88 @@
+//! Tracked tasks: each has a name and says what its death means.
+
+use std::future::Future;
+use std::io;
+use std::thread::JoinHandle;
+
+use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What it means when a task panics or ends before it was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// The daemon cannot be trusted any more and shuts down.
+    Fatal,
+    /// Only the task's own work is lost; it is logged.
+    Logged,
+}
+
+/// The tasks of one daemon. Clones share the same set.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    fatal: CancellationToken,
+}
+
+impl Tasks {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Told to every task when the daemon stops.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Fires when a task died whose death is fatal.
+    #[must_use]
+    pub fn fatal(&self) -> CancellationToken {
+        self.fatal.clone()
+    }
+
+    /// Declares the daemon unfit to go on, for example after a failed fsync.
+    pub fn fail(&self, why: &str) {
+        if !self.fatal.is_cancelled() {
+            tracing::error!(why, "the daemon cannot go on");
+            self.fatal.cancel();
+        }
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, name: &'static str, death: Death, work: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.clone();
+        self.tracker.spawn(async move {
+            let panicked = std::panic::AssertUnwindSafe(work).catch_unwind().await.is_err();
+            if panicked {
+                tracing::error!(task = name, "a task panicked");
+            }
+            if death == Death::Fatal && !tasks.stop.is_cancelled() {
+                tasks.fail(name);
+            }
+        });
+    }
+
+    /// Tells all tasks to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Waits until all tasks have ended.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Starts a named operating-system thread. Whoever keeps the handle owns what its death means.
+pub fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
