@@ -20,4 +20,5 @@ pub mod json;
 mod json_strict;
 pub mod plan;
 pub mod state;
+pub mod view;
 pub mod words;
