@@ -20,7 +20,7 @@ mod run;
 mod template;
 
 pub use locks::lock_keys;
-pub use template::Template;
+pub use template::{Template, check_key};
 
 use compile::Program;
 use path::Path;
