@@ -1,8 +1,10 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
 pub mod clock;
+pub mod metrics;
 pub mod participant;
 pub mod proto;
 pub mod saga;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
