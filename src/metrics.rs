@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn the_last_minute_knows_rates_latencies_and_the_batch_size() {
         let metrics = Metrics::new(NOON);
-        let later = NOON + Duration::from_secs(120);
+        let later = NOON + Duration::from_mins(2);
         for _ in 0..120 {
             metrics.saga_started("order", Duration::from_millis(1), later);
         }

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::outcome::{no_answer_within, outcome};
 use super::registry::{Registry, Slot};
-use super::roster::{NoSlot, Verdict};
+use super::roster::{NoGrant, Verdict};
 use super::{Dispatch, Outgoing};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
@@ -90,14 +90,14 @@ async fn answer(
     }
 }
 
-fn not_sent(why: NoSlot, outgoing: &Outgoing) -> String {
+fn not_sent(why: NoGrant, outgoing: &Outgoing) -> String {
     let participant = &outgoing.duty.participant;
     match why {
-        NoSlot::Absent => format!("not sent: participant {participant} has no live registration"),
-        NoSlot::NoAction => {
+        NoGrant::Absent => format!("not sent: participant {participant} has no live registration"),
+        NoGrant::NoAction => {
             format!("not sent: participant {participant} has no action {}", outgoing.duty.action)
         }
-        NoSlot::Crowded => format!("not sent: too many calls wait for participant {participant}"),
+        NoGrant::Crowded => format!("not sent: too many calls wait for participant {participant}"),
     }
 }
 

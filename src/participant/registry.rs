@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
-use super::handlers::{Claim, Endpoint, FieldProblem, Handlers};
+use super::handlers::{Claim, FieldProblem, Handlers};
 use super::listing::ParticipantView;
-use super::roster::{Lane, NoSlot, Roster, SharedClient, Verdict};
+use super::roster::{Asked, Grant, Lane, NoGrant, Roster, Verdict};
 use super::sagad::Client;
 use super::stored;
 use crate::clock::SharedClock;
@@ -248,20 +248,30 @@ impl Registry {
         &self,
         participant: &ParticipantName,
         action: &ActionName,
-    ) -> Result<Slot, NoSlot> {
+    ) -> Result<Slot, NoGrant> {
         let asked = {
             let now = self.shared.clock.now();
             let mut state = self.shared.state.lock();
-            let roster = state.rosters.get_mut(participant).ok_or(NoSlot::Absent)?;
-            roster.ask(action, now, |lane| Slot::of(&self.shared, participant, lane))?
+            let roster = state.rosters.get_mut(participant).ok_or(NoGrant::Absent)?;
+            roster.ask(action, now)?
         };
-        match asked {
-            Ok(slot) => Ok(slot),
-            // Turned away: the last registration that offered it is gone.
-            Err(turn) => turn
-                .await
-                .map_err(|_| if self.can_call(participant) { NoSlot::NoAction } else { NoSlot::Absent }),
-        }
+        let (shared, participant) = (Arc::clone(&self.shared), participant.clone());
+        let grant = match asked {
+            Asked::Granted(grant) => grant,
+            Asked::InLine(turn) => {
+                let mut place = PlaceInLine { registry: self, participant: &participant, turn };
+                // Turned away: the last registration that offered it is gone.
+                (&mut place.turn).await.map_err(|_| self.turned_away(&participant))?
+            }
+        };
+        Ok(Slot { shared, participant, grant, verdict: None })
+    }
+
+    fn turned_away(&self, participant: &ParticipantName) -> NoGrant {
+        let now = self.shared.clock.now();
+        let live =
+            self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.is_live(now));
+        if live { NoGrant::NoAction } else { NoGrant::Absent }
     }
 }
 
@@ -276,25 +286,28 @@ fn is_forgotten(roster: &Roster, now: Timestamp) -> bool {
 }
 
 impl Shared {
-    fn put(self: &Arc<Self>, id: Arc<str>, handlers: Handlers, expires_at: Option<Timestamp>) {
+    fn put(&self, id: Arc<str>, handlers: Handlers, expires_at: Option<Timestamp>) {
         let now = self.clock.now();
         let participant = handlers.participant.clone();
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
-        let roster = state.rosters.entry(participant.clone()).or_default();
+        let roster = state.rosters.entry(participant).or_default();
         roster.put(id, handlers, expires_at);
         roster.turn_away(now);
-        roster.hand_over(now, |lane| Slot::of(self, &participant, lane));
+        roster.hand_over(now);
         drop(state);
         self.changed();
     }
 
-    fn give_back(self: &Arc<Self>, slot: &Slot, verdict: Option<Verdict>) {
+    fn give_back(&self, participant: &ParticipantName, grant: &Grant, verdict: Option<Verdict>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let Some(roster) = state.rosters.get_mut(&slot.participant) else { return };
-        roster.give_back(&slot.endpoint, verdict, now);
-        let reachable_again = roster.hand_over(now, |lane| Slot::of(self, &slot.participant, lane));
+        let Some(roster) = state.rosters.get_mut(participant) else { return };
+        roster.give_back(&grant.endpoint, verdict, now);
+        if !roster.is_live(now) {
+            roster.turn_away(now);
+        }
+        let reachable_again = roster.hand_over(now);
         drop(state);
         if reachable_again {
             self.changed();
@@ -454,33 +467,38 @@ pub struct Expired {
     _turn: OwnedMutexGuard<()>,
 }
 
+/// A call's place in line. A grant that arrives for a call that was abandoned goes back.
+struct PlaceInLine<'a> {
+    registry: &'a Registry,
+    participant: &'a ParticipantName,
+    turn: oneshot::Receiver<Grant>,
+}
+
+impl Drop for PlaceInLine<'_> {
+    fn drop(&mut self) {
+        self.turn.close();
+        if let Ok(grant) = self.turn.try_recv() {
+            self.registry.shared.give_back(self.participant, &grant, None);
+        }
+    }
+}
+
 /// The right to make one call to one endpoint; given back when dropped.
 pub(super) struct Slot {
-    shared: Option<Arc<Shared>>,
+    shared: Arc<Shared>,
     participant: ParticipantName,
-    endpoint: Endpoint,
-    client: SharedClient,
+    grant: Grant,
     verdict: Option<Verdict>,
 }
 
 impl Slot {
-    fn of(shared: &Arc<Shared>, participant: &ParticipantName, lane: &Lane) -> Self {
-        Self {
-            shared: Some(Arc::clone(shared)),
-            participant: participant.clone(),
-            endpoint: lane.handlers.endpoint.clone(),
-            client: lane.client(),
-            verdict: None,
-        }
-    }
-
     /// The connection; made at the first call.
     pub(super) fn client(&self) -> Result<&Client, tonic::transport::Error> {
-        let cell: &OnceLock<Client> = &self.client;
+        let cell: &OnceLock<Client> = &self.grant.client;
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = Client::new(&self.endpoint)?;
+        let client = Client::new(&self.grant.endpoint)?;
         Ok(cell.get_or_init(|| client))
     }
 
@@ -488,25 +506,11 @@ impl Slot {
     pub(super) fn finish(mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
     }
-
-    /// It was never used: the roster takes it back itself.
-    pub(super) fn forget(mut self) {
-        self.shared = None;
-    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            let verdict = self.verdict.take();
-            shared.give_back(self, verdict);
-        }
-    }
-}
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slot({} at {})", self.participant, self.endpoint)
+        self.shared.give_back(&self.participant, &self.grant, self.verdict.take());
     }
 }
 

@@ -1,10 +1,10 @@
 //! One participant: its registrations, who is called next, and the calls that wait for their turn.
 //!
 //! ```text
-//! call ─► pick a lane with room ──────────────► Slot ─► (dropped) ─► hand over to the first
-//!            └─ none has room: wait in line ◄───────────────────────  in line that fits
+//! call ─► pick a lane with room ─────────────► Grant ─► (given back) ─► hand over to the first
+//!            └─ none has room: wait in line ◄─────────────────────────  in line that fits
 //! ```
-//! A slot passes straight from the call that gives it back to the first one waiting, so nobody
+//! A grant passes straight from the call that gives it back to the first one waiting, so nobody
 //! overtakes. Nothing here waits or locks: the registry does.
 
 use std::cmp::Reverse;
@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 
 use super::handlers::{Endpoint, Handlers};
 use super::listing::{Health, ParticipantView, RegistrationView};
-use super::registry::Slot;
 use super::sagad::Client;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
 
@@ -70,10 +69,6 @@ impl Lane {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 
-    pub(super) fn client(&self) -> SharedClient {
-        Arc::clone(&self.client)
-    }
-
     fn has_room(&self) -> bool {
         self.in_flight < self.handlers.max_in_flight
     }
@@ -104,11 +99,27 @@ impl Lane {
     }
 }
 
+/// The right to make one call to one endpoint; must be given back.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) endpoint: Endpoint,
+    pub(super) client: SharedClient,
+}
+
+/// What a call gets that asks for a grant.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// It may be made now.
+    Granted(Grant),
+    /// It is in line. Whoever drops this must give back what is in it.
+    InLine(oneshot::Receiver<Grant>),
+}
+
 /// A call in line.
 #[derive(Debug)]
 struct Waiter {
     action: ActionName,
-    slot: oneshot::Sender<Slot>,
+    turn: oneshot::Sender<Grant>,
 }
 
 /// One participant.
@@ -125,9 +136,9 @@ pub(super) struct Roster {
     pub(super) empty_since: Option<Timestamp>,
 }
 
-/// Why no slot can be had.
+/// Why no grant can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoSlot {
+pub(super) enum NoGrant {
     /// There is no live registration.
     Absent,
     /// No live registration offers the action.
@@ -205,33 +216,28 @@ impl Roster {
         ended
     }
 
-    /// A slot at once, or a place in line.
-    pub(super) fn ask(
-        &mut self,
-        action: &ActionName,
-        now: Timestamp,
-        make: impl Fn(&Lane) -> Slot,
-    ) -> Result<Result<Slot, oneshot::Receiver<Slot>>, NoSlot> {
+    /// A grant at once, or a place in line.
+    pub(super) fn ask(&mut self, action: &ActionName, now: Timestamp) -> Result<Asked, NoGrant> {
         if !self.is_live(now) {
-            return Err(NoSlot::Absent);
+            return Err(NoGrant::Absent);
         }
         if !self.offers(action, now) {
-            return Err(NoSlot::NoAction);
+            return Err(NoGrant::NoAction);
         }
         // A lane with room while others wait means that those wait for another action.
         if let Some(ix) = self.pick(action, now) {
-            return Ok(Ok(make(self.take(ix))));
+            return Ok(Asked::Granted(self.grant(ix)));
         }
         if self.waiting.len() >= WAITING_PARK {
-            self.waiting.retain(|waiter| !waiter.slot.is_closed());
+            self.waiting.retain(|waiter| !waiter.turn.is_closed());
         }
         if self.waiting.len() >= WAITING_MAX {
-            return Err(NoSlot::Crowded);
+            return Err(NoGrant::Crowded);
         }
-        let (slot, turn) = oneshot::channel();
-        self.waiting.push_back(Waiter { action: action.clone(), slot });
+        let (turn, in_line) = oneshot::channel();
+        self.waiting.push_back(Waiter { action: action.clone(), turn });
         self.parking |= self.waiting.len() >= WAITING_PARK;
-        Ok(Err(turn))
+        Ok(Asked::InLine(in_line))
     }
 
     /// A call to `endpoint` ended; `verdict` is `None` for one that was abandoned.
@@ -251,10 +257,10 @@ impl Roster {
 
     /// Gives what is free to those in line, first come first served; true when the line has become
     /// short enough for the participant to count as reachable again.
-    pub(super) fn hand_over(&mut self, now: Timestamp, make: impl Fn(&Lane) -> Slot) -> bool {
+    pub(super) fn hand_over(&mut self, now: Timestamp) -> bool {
         let mut at = 0;
         while at < self.waiting.len() && self.lanes.iter().any(|lane| lane.has_room() && lane.is_live(now)) {
-            if self.waiting[at].slot.is_closed() {
+            if self.waiting[at].turn.is_closed() {
                 self.waiting.remove(at);
                 continue;
             }
@@ -263,10 +269,8 @@ impl Roster {
                 continue;
             };
             let waiter = self.waiting.remove(at).expect("the place in line was just looked at");
-            let slot = make(self.take(ix));
-            if let Err(unwanted) = waiter.slot.send(slot) {
-                // Its drop would come back here, into the registry's lock.
-                unwanted.forget();
+            let grant = self.grant(ix);
+            if waiter.turn.send(grant).is_err() {
                 self.lanes[ix].in_flight -= 1;
                 self.lanes[ix].calls -= 1;
             }
@@ -328,13 +332,13 @@ impl Roster {
         fitting.min_by_key(|(_, lane)| rank(lane)).map(|(ix, _)| ix)
     }
 
-    fn take(&mut self, ix: usize) -> &Lane {
+    fn grant(&mut self, ix: usize) -> Grant {
         self.picks += 1;
         let lane = &mut self.lanes[ix];
         lane.in_flight += 1;
         lane.calls += 1;
         lane.picked = self.picks;
-        lane
+        Grant { endpoint: lane.handlers.endpoint.clone(), client: Arc::clone(&lane.client) }
     }
 }
 

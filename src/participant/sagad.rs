@@ -36,6 +36,8 @@ const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How much longer the participant is given by `grpc-timeout` than by `deadline`. The daemon's
 /// own timeout comes first, so that a passed timeout always reads the same.
 const GRPC_TIMEOUT_SLACK: Duration = Duration::from_millis(100);
+/// The header has room for eight digits only; nobody waits this long for one answer.
+const GRPC_TIMEOUT_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// The connections to one endpoint; made when they are first needed, and again when they break.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Client {
 
 fn timed<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(timeout + GRPC_TIMEOUT_SLACK);
+    request.set_timeout(timeout.saturating_add(GRPC_TIMEOUT_SLACK).min(GRPC_TIMEOUT_MAX));
     request
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
+use crate::participant::handlers::Endpoint;
 use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
 
@@ -195,7 +196,7 @@ async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
     let mut waiting = Box::pin(registry.slot(&stock, &deduct));
     assert!(poll_once(&mut waiting).await.is_none());
     registry.prepare_end(&id).await.unwrap().finish();
-    assert_eq!(waiting.await.err(), Some(NoSlot::Absent));
+    assert_eq!(waiting.await.err(), Some(NoGrant::Absent));
 
     // The call in flight still counts when the endpoint comes back.
     register(&registry, &one_at_a_time).await;
@@ -214,7 +215,7 @@ async fn a_failing_registration_is_passed_over_until_its_trial() {
     let bad = Endpoint::parse(STOCK).unwrap();
     let next = async || {
         let slot = registry.slot(&stock, &deduct).await.unwrap();
-        let endpoint = slot.endpoint.clone();
+        let endpoint = slot.grant.endpoint.clone();
         slot.finish(if endpoint == bad { Verdict::Unknown("gone".into()) } else { Verdict::Answered });
         endpoint
     };
@@ -235,7 +236,7 @@ async fn a_failing_registration_is_passed_over_until_its_trial() {
 async fn an_action_nobody_offers_is_not_the_same_as_nobody_being_there() {
     let (_, registry) = fresh();
     register(&registry, &claim("stock", STOCK, &["deduct"])).await;
-    assert_eq!(registry.slot(&stock(), &action("count")).await.err(), Some(NoSlot::NoAction));
+    assert_eq!(registry.slot(&stock(), &action("count")).await.err(), Some(NoGrant::NoAction));
     let point = ParticipantName::parse("point").unwrap();
-    assert_eq!(registry.slot(&point, &action("use")).await.err(), Some(NoSlot::Absent));
+    assert_eq!(registry.slot(&point, &action("use")).await.err(), Some(NoGrant::Absent));
 }
