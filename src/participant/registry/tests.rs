@@ -1,10 +1,14 @@
 //! The registry's tests.
 
+use futures::future::{LocalBoxFuture, join_all};
+use proptest::prelude::*;
+
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::participant::handlers::Endpoint;
 use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
+use crate::participant::roster::WAITING_PARK;
 
 const NOON: Timestamp = Timestamp(1_700_000_000_000);
 const STOCK: &str = "http://127.0.0.1:9001";
@@ -239,4 +243,113 @@ async fn an_action_nobody_offers_is_not_the_same_as_nobody_being_there() {
     assert_eq!(registry.slot(&stock(), &action("count")).await.err(), Some(NoGrant::NoAction));
     let point = ParticipantName::parse("point").unwrap();
     assert_eq!(registry.slot(&point, &action("use")).await.err(), Some(NoGrant::Absent));
+}
+
+#[tokio::test]
+async fn too_long_a_line_parks_further_calls_until_it_is_short_again() {
+    let (_, registry) = fresh();
+    let mut narrow = claim("stock", STOCK, &["deduct"]);
+    narrow.max_in_flight = 1;
+    register(&registry, &narrow).await;
+    let (stock, deduct) = (stock(), action("deduct"));
+    let running = registry.slot(&stock, &deduct).await.unwrap();
+    let in_line = (0..WAITING_PARK).map(|_| async { drop(registry.slot(&stock, &deduct).await) });
+    let mut in_line = Box::pin(join_all(in_line));
+    assert!(poll_once(&mut in_line).await.is_none());
+    assert!(!registry.can_call(&stock));
+
+    let mut changes = registry.changes();
+    changes.mark_unchanged();
+    drop(running);
+    in_line.await;
+    assert!(registry.can_call(&stock));
+    assert!(changes.has_changed().unwrap());
+}
+
+/// One thing that can happen to a registry.
+#[derive(Debug, Clone)]
+enum Happening {
+    Call { action: &'static str },
+    CallEnds { nth: usize },
+    CallerGivesUp { nth: usize },
+    Registers { port: u16, max_in_flight: u32, both_actions: bool },
+    Ends { nth: usize },
+    TimePasses { seconds: u64 },
+    Sweeps,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => prop_oneof![Just("deduct"), Just("restore")].prop_map(|action| Happening::Call { action }),
+        4 => (0..8_usize).prop_map(|nth| Happening::CallEnds { nth }),
+        2 => (0..8_usize).prop_map(|nth| Happening::CallerGivesUp { nth }),
+        2 => (1..4_u16, 1..4_u32, any::<bool>()).prop_map(|(port, max_in_flight, both_actions)| {
+            Happening::Registers { port, max_in_flight, both_actions }
+        }),
+        1 => (0..4_usize).prop_map(|nth| Happening::Ends { nth }),
+        1 => (1..40_u64).prop_map(|seconds| Happening::TimePasses { seconds }),
+        1 => Just(Happening::Sweeps),
+    ]
+}
+
+/// Runs the story; after each happening nothing may be lost, forgotten or overdone.
+async fn no_grant_is_lost(story: Vec<Happening>) {
+    let (clock, registry) = fresh();
+    let stock = stock();
+    let names = [action("deduct"), action("restore")];
+    let mut running: Vec<Slot> = Vec::new();
+    let mut waiting: Vec<(&str, LocalBoxFuture<'_, Result<Slot, NoGrant>>)> = Vec::new();
+    for happening in story {
+        match happening {
+            Happening::Call { action } => {
+                let name = &names[usize::from(action == "restore")];
+                waiting.push((action, Box::pin(registry.slot(&stock, name))));
+            }
+            Happening::CallEnds { nth } if nth < running.len() => drop(running.swap_remove(nth)),
+            Happening::CallerGivesUp { nth } if nth < waiting.len() => drop(waiting.remove(nth)),
+            Happening::Registers { port, max_in_flight, both_actions } => {
+                let actions: &[&str] = if both_actions { &["deduct", "restore"] } else { &["deduct"] };
+                let mut claim = claim("stock", &format!("http://shop:{port}"), actions);
+                claim.max_in_flight = max_in_flight;
+                register(&registry, &claim).await;
+            }
+            Happening::Ends { nth } => {
+                let id = registry.list(None).first().and_then(|stock| stock.registrations.get(nth).cloned());
+                if let Some(registration) = id {
+                    registry.prepare_end(&registration.registration_id).await.unwrap().finish();
+                }
+            }
+            Happening::TimePasses { seconds } => clock.advance(Duration::from_secs(seconds)),
+            Happening::Sweeps => drop(registry.take_expired().await),
+            Happening::CallEnds { .. } | Happening::CallerGivesUp { .. } => {}
+        }
+        let mut still_waiting = Vec::new();
+        for (action, mut call) in waiting {
+            match poll_once(&mut call).await {
+                Some(Ok(slot)) => running.push(slot),
+                Some(Err(_)) => {}
+                None => still_waiting.push((action, call)),
+            }
+        }
+        waiting = still_waiting;
+        let Some(seen) = registry.list(None).pop() else { continue };
+        assert_eq!(seen.in_flight as usize, running.len(), "every grant is held by somebody");
+        for lane in seen.registrations.iter().filter(|lane| lane.in_flight < lane.max_in_flight) {
+            // Every registration here offers `deduct`.
+            assert!(
+                !waiting.iter().any(|(action, _)| *action == "deduct"),
+                "somebody waits for {lane:?}, which has room"
+            );
+        }
+    }
+    drop(waiting);
+    drop(running);
+    assert!(registry.list(None).iter().all(|stock| stock.in_flight == 0));
+}
+
+proptest! {
+    #[test]
+    fn no_grant_is_lost_whatever_happens(story in proptest::collection::vec(happening(), 1..60)) {
+        futures::executor::block_on(no_grant_is_lost(story));
+    }
 }
