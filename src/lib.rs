@@ -1,6 +1,8 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
+pub mod cli;
 pub mod clock;
+pub mod definition;
 pub mod participant;
 pub mod proto;
 pub mod saga;
