@@ -12,7 +12,7 @@ use super::definition_check;
 use super::exit::Exit;
 use super::render::graph::{Language, graph};
 use super::render::{registry as told, text};
-use super::session::{Session, write};
+use super::session::{Session, write_exactly};
 use super::trouble::Trouble;
 use crate::proto::{
     Definition, GetDefinitionRequest, ListDefinitionsRequest, RegisterDefinitionRequest,
@@ -279,7 +279,7 @@ async fn read(session: &Session, name: String, version: u32) -> Result<Definitio
 async fn show(args: ShowArgs, session: &Session) -> Result<Exit, Trouble> {
     let definition = read(session, args.name, args.version).await?;
     if args.source {
-        write(&definition.source)?;
+        write_exactly(definition.source.as_bytes())?;
     } else {
         session.answer(
             &told::definition_view(&definition),
@@ -296,7 +296,7 @@ async fn draw(args: GraphArgs, session: &Session) -> Result<Exit, Trouble> {
         (None, Some(name)) => read(session, name, args.version).await?,
         (None, None) => return Err(Trouble::Usage("name a definition, or a --file".to_owned())),
     };
-    write(&graph(&definition, args.language))?;
+    write_exactly(graph(&definition, args.language).as_bytes())?;
     Ok(Exit::Done)
 }
 

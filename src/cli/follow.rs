@@ -37,7 +37,7 @@ pub async fn watch(args: WatchArgs, session: &Session) -> Result<Exit, Trouble> 
     let daemon = session.daemon().await?;
     let mut layout = None;
     if args.after > 0 {
-        layout = Some(Layout::live(started_at(&daemon, &args.saga_id).await?, session.page()));
+        layout = Some(Layout::live(started_at(&daemon, &args.saga_id).await?, &session.page()));
     }
     let asked = format!("watch saga {}", text::printable(&args.saga_id));
     let request = WatchSagaRequest { saga_id: args.saga_id, after_seq: args.after, follow: !args.no_follow };
@@ -53,7 +53,7 @@ pub async fn watch(args: WatchArgs, session: &Session) -> Result<Exit, Trouble> 
         let Some(message) = message else { return Ok(Exit::Done) };
         let event = message.event.ok_or(Trouble::Incomplete("event"))?;
         let layout =
-            *layout.get_or_insert_with(|| Layout::live(text::instant(event.at.as_ref()), session.page()));
+            *layout.get_or_insert_with(|| Layout::live(text::instant(event.at.as_ref()), &session.page()));
         session.entry(&view::event(&event), || layout.line(&event))?;
         last = event.seq;
     }

@@ -146,6 +146,6 @@ async fn dispatch(verb: Verb, session: &Session) -> Result<Exit, Trouble> {
 fn completions(shell: clap_complete::Shell) -> Result<Exit, Trouble> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sagactl", &mut script);
-    std::io::stdout().lock().write_all(&script).map_err(Trouble::writing)?;
+    session::write_exactly(&script)?;
     Ok(Exit::Done)
 }

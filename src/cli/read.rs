@@ -55,8 +55,17 @@ impl From<Order> for ListOrder {
     }
 }
 
+/// The filter language in short, for `--help`.
+const FILTER_HELP: &str =
+    "Filter: comparisons with = != < <= > >= and : (contains), joined by AND, OR, NOT and ( ).
+Fields: status definition version saga_id age idle created updated step participant error blocked
+paused uncertain label.NAME. Spans are written 10m, times in RFC 3339, odd texts in double quotes:
+  status = BLOCKED AND age > 10m
+  label.region = \"kr\" AND error : \"timeout\"";
+
 /// Which sagas to list.
 #[derive(Debug, Args)]
+#[command(after_help = FILTER_HELP)]
 pub struct ListArgs {
     /// Which sagas, such as `status = BLOCKED AND age > 10m`; left out: all
     #[arg(short, long, default_value = "", value_name = "FILTER")]
@@ -101,6 +110,7 @@ pub async fn list(args: ListArgs, session: &Session) -> Result<Exit, Trouble> {
 
 /// Which sagas to count.
 #[derive(Debug, Args)]
+#[command(after_help = FILTER_HELP)]
 pub struct CountArgs {
     /// Which sagas, such as `status = BLOCKED AND age > 10m`; left out: all
     #[arg(short, long, default_value = "", value_name = "FILTER")]

@@ -190,7 +190,7 @@ pub async fn abandon(args: AbandonArgs, session: &Session) -> Result<Exit, Troub
         // The daemon refuses and names them, unless there is nothing to leave behind.
         let daemon = session.daemon().await?;
         let question = RepairRequest { dry_run: true, ..request.clone() };
-        let asked = format!("{}; name each with --step", asked("abandon", &request));
+        let asked = format!("{} without naming each step with --step", asked("abandon", &request));
         answer(&asked, daemon.operations().repair(question)).await?;
     }
     repair(request, "abandon", args.consent, session).await
@@ -218,7 +218,7 @@ async fn repair(
             return Ok(Exit::Done);
         }
         let question = format!("{verb} {}?", text::printable(&request.saga_id));
-        if !session::asks(&told::plan(&plan, session.page()), &question)? {
+        if !session::asks(&told::plan(&plan, &session.page()), &question)? {
             return Err(Trouble::Declined);
         }
     }

@@ -54,14 +54,13 @@ pub struct Session {
     addr: String,
     form: Form,
     quiet: bool,
-    page: Page,
 }
 
 impl Session {
     /// As the command line asks for.
     #[must_use]
     pub fn new(global: Global) -> Self {
-        Self { addr: global.addr, form: global.form, quiet: global.quiet, page: Page::here() }
+        Self { addr: global.addr, form: global.form, quiet: global.quiet }
     }
 
     /// Connects to the daemon.
@@ -72,10 +71,10 @@ impl Session {
         Daemon::connect(&self.addr).await
     }
 
-    /// What texts are laid out for.
+    /// What texts are laid out for, as of now: a command may have waited since it began.
     #[must_use]
-    pub fn page(&self) -> &Page {
-        &self.page
+    pub fn page(&self) -> Page {
+        Page::here()
     }
 
     /// In which form answers are written.
@@ -99,7 +98,7 @@ impl Session {
             Form::Json => write(&document::json(view)),
             Form::Yaml => write(&document::yaml(view)),
             Form::Table if self.quiet => write(&brief()),
-            Form::Table => write(&table(&self.page)),
+            Form::Table => write(&table(&self.page())),
         }
     }
 
@@ -125,7 +124,16 @@ impl Session {
     }
 }
 
-/// Writes `text` to the standard output as it is.
+/// Writes `text` to the standard output without touching a byte: for scripts and sources.
+///
+/// # Errors
+/// [`Trouble`] when the output cannot be written.
+pub fn write_exactly(text: &[u8]) -> Result<(), Trouble> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(Trouble::writing)
+}
+
+/// Writes `text` to the standard output, its colours only where they can be seen.
 ///
 /// # Errors
 /// [`Trouble`] when the output cannot be written.

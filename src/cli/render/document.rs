@@ -70,6 +70,7 @@ mod tests {
             "tilde": "~", "korean": "재고 부족", "quote": "\"'", "control": "\u{1b}[2J", "blank": " a ",
             "list": [], "map": {}, "nothing": null, "deep": [[1, [2.5]], {"a": [true]}],
         });
+        assert!(!yaml(&value).contains('\u{1b}'), "a document cannot command the terminal");
         let back: Value = serde_saphyr::from_str(&yaml(&value)).unwrap();
         assert_eq!(back, value, "{}", yaml(&value));
     }

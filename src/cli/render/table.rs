@@ -42,7 +42,7 @@ impl Cell {
 #[must_use]
 pub fn lay_out(page: &Page, heads: &[&str], rows: Vec<Vec<Cell>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).enforce_styling();
+    table.load_preset(presets::NOTHING).enforce_styling().style_text_only();
     match page.width {
         Some(columns) => {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
