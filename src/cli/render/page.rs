@@ -22,7 +22,9 @@ impl Page {
     #[must_use]
     pub fn here() -> Self {
         let terminal = std::io::stdout().is_terminal();
-        let width = if terminal { comfy_table::Table::new().width() } else { None };
+        let columns = if terminal { comfy_table::Table::new().width() } else { None };
+        // Some terminals say 0 when they do not know.
+        let width = columns.filter(|&columns| columns > 0);
         Self { width: width.map(|columns| columns.max(WIDTH_MIN_COLUMNS)), now: SystemClock::start().now() }
     }
 }

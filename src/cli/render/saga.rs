@@ -111,32 +111,23 @@ fn ended(saga: &proto::Saga, page: &Page) -> String {
 }
 
 fn steps(saga: &proto::Saga, page: &Page) -> String {
-    // A column of dashes would only take room from the others.
-    let some_are_due = saga.steps.iter().any(|step| step.next_attempt_at.is_some());
     let rows = saga.steps.iter().map(|step| {
         let action = times(words::step_status(step.status()), step.attempts);
         let compensation = times(words::compensation_status(step.compensation()), step.compensation_attempts);
-        let mut row = vec![
+        let outcome = match &step.failure {
+            Some(failure) => format!("{}: {}", failure.code, failure.message),
+            None => step.output_json.clone(),
+        };
+        vec![
             Cell::of(&step.name),
             Cell::of(words::step_kind(step.kind()).to_lowercase()),
             Cell::toned(action, words::step_tone(step.status())),
             Cell::toned(compensation, words::compensation_tone(step.compensation())),
-        ];
-        if some_are_due {
-            row.push(Cell::of(text::until(step.next_attempt_at.as_ref(), page.now)));
-        }
-        row.push(match &step.failure {
-            Some(failure) => Cell::of(format!("{}: {}", failure.code, failure.message)),
-            None => Cell::of(&step.output_json),
-        });
-        row
+            Cell::of(text::until(step.next_attempt_at.as_ref(), page.now)),
+            Cell::of(outcome),
+        ]
     });
-    let mut heads = vec!["STEP", "KIND", "ACTION", "COMPENSATION"];
-    if some_are_due {
-        heads.push("NEXT");
-    }
-    heads.push("OUTCOME");
-    lay_out(page, &heads, rows.collect())
+    lay_out(page, &["STEP", "KIND", "ACTION", "COMPENSATION", "NEXT", "OUTCOME"], rows.collect())
 }
 
 /// A status with the number of attempts it took: `SUCCEEDED ×1`.

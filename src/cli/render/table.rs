@@ -36,11 +36,18 @@ impl Cell {
     pub fn number(value: impl Into<u64>) -> Self {
         Self { text: value.into().to_string(), tone: Tone::Plain, number: true }
     }
+
+    fn has_value(&self) -> bool {
+        self.text != text::NONE
+    }
 }
 
-/// Lays out rows under their heads.
+/// Lays out rows under their heads. A column without a single value is left out: it would only take
+/// room from the others.
 #[must_use]
 pub fn lay_out(page: &Page, heads: &[&str], rows: Vec<Vec<Cell>>) -> String {
+    let told = |column: usize| rows.iter().any(|row| row.get(column).is_some_and(Cell::has_value));
+    let shown: Vec<bool> = (0..heads.len()).map(told).collect();
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).enforce_styling().style_text_only();
     match page.width {
@@ -51,9 +58,11 @@ pub fn lay_out(page: &Page, heads: &[&str], rows: Vec<Vec<Cell>>) -> String {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
     }
-    table.set_header(heads.iter().map(|head| comfy_table::Cell::new(head).add_attribute(Attribute::Bold)));
+    let heads = heads.iter().zip(&shown).filter_map(|(head, &shown)| shown.then_some(head));
+    table.set_header(heads.map(|head| comfy_table::Cell::new(head).add_attribute(Attribute::Bold)));
     for row in rows {
-        table.add_row(row.into_iter().map(drawn));
+        let cells = row.into_iter().zip(&shown).filter_map(|(cell, &shown)| shown.then_some(cell));
+        table.add_row(cells.map(drawn));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP_COLUMNS));
