@@ -1,0 +1,14 @@
+//! The sample shop and the show behind `sagad demo` and `sagad dev`.
+//!
+//! ```text
+//! sagad demo ─┬─ sagad serve            the daemon, on a fresh store
+//!             ├─ sagad shop stock       one process per participant, each with a ledger
+//!             ├─ sagad shop point …
+//!             └─ customers              place orders, see them through, count the ledgers
+//! ```
+
+pub mod book;
+pub mod catalogue;
+pub mod ledger;
+pub mod registration;
+pub mod shop;
