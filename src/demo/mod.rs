@@ -7,8 +7,41 @@
 //!             └─ customers              place orders, see them through, count the ledgers
 //! ```
 
+mod accounting;
+mod acts;
 pub mod book;
+mod cast;
 pub mod catalogue;
+mod customers;
+mod dev;
 pub mod ledger;
-pub mod registration;
+pub mod processes;
+mod registration;
 pub mod shop;
+mod show;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use acts::{DemoOptions, run};
+pub use dev::{DevOptions, dev};
+
+use crate::proto::SagaEvent;
+
+/// Completes when this process is asked to end: Ctrl-C or SIGTERM.
+pub async fn interrupted() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// A saga's history for people.
+fn timeline(events: &[SagaEvent]) -> String {
+    let line = |event: &SagaEvent| {
+        let attempt = if event.attempt > 0 { format!("attempt {}", event.attempt) } else { String::new() };
+        format!("  {:>4}  {:24} {:18} {attempt:12} {}", event.seq, event.r#type, event.step, event.reason)
+    };
+    events.iter().map(line).map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}

@@ -86,3 +86,6 @@ fn request(registration: &Registration) -> proto::RegisterHandlersRequest {
         ttl: prost_types::Duration::try_from(registration.ttl).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use super::*;
 struct Open {
     client: ParticipantServiceClient<Channel>,
     served: JoinHandle<anyhow::Result<()>>,
-    open: DropGuard,
+    until: DropGuard,
 }
 
 impl Open {
@@ -34,11 +34,11 @@ impl Open {
         let closing = CancellationToken::new();
         let stopped = closing.clone().cancelled_owned();
         let served = spawn(async move { shop.serve(stopped).await });
-        Self { client, served, open: closing.drop_guard() }
+        Self { client, served, until: closing.drop_guard() }
     }
 
     async fn close(self) {
-        drop((self.open, self.client));
+        drop((self.until, self.client));
         self.served.await.unwrap().unwrap();
     }
 
