@@ -1,6 +1,9 @@
 //! The daemon, and the shop to try it with.
 
+#![expect(clippy::print_stderr, reason = "a binary says on stderr why it failed")]
+
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sagad::demo::{self, DemoOptions, DevOptions};
 use sagad::demo::ledger::Durability;
 use sagad::demo::processes;
 use sagad::demo::shop::{self, Faults, ShopOptions};
+use sagad::demo::{self, DemoOptions, DevOptions};
 
 /// A saga orchestration engine: one daemon that does all of it, or undoes all of it.
 #[derive(Debug, Parser)]
@@ -86,17 +89,20 @@ struct DevArgs {
     data: Option<PathBuf>,
 }
 
+/// More than this is a benchmark and not a show.
+const DEMO_ORDERS_MAX: i64 = 5_000;
+
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// Orders that are placed at once in act one.
-    #[arg(long, default_value_t = 500)]
-    orders: usize,
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=DEMO_ORDERS_MAX))]
+    orders: u32,
     /// Pieces there are of the item they are for.
     #[arg(long, default_value_t = 100)]
-    stock: i64,
+    stock: u32,
     /// Orders of act two, in which things go wrong.
-    #[arg(long, default_value_t = 240)]
-    mixed: usize,
+    #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u32).range(8..=DEMO_ORDERS_MAX))]
+    mixed: u32,
     /// Keep store, ledgers and logs also when all is well.
     #[arg(long)]
     keep: bool,
@@ -104,7 +110,7 @@ struct DemoArgs {
 
 #[derive(Debug, Args)]
 struct ShopArgs {
-    /// The service: stock, point, order, cart, data_platform, …
+    /// The service: stock, point, order, cart, `data_platform`, …
     name: String,
     /// Where to listen; port 0 for any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
@@ -145,8 +151,18 @@ fn parse_balance(text: &str) -> Result<(String, i64), String> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    match Sagad::parse().command {
+async fn main() -> ExitCode {
+    match run(Sagad::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sagad: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Serve(args) => serve(args).await,
         Command::Dev(DevArgs { grpc_addr, http_addr, data }) => {
             demo::dev(DevOptions { grpc_addr, http_addr, data }).await
@@ -159,7 +175,8 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).init();
     if args.end_with_parent {
         processes::end_with_parent().context("watch standard input")?;
     }
@@ -184,7 +201,10 @@ async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the daemon until it is told to stop.
-#[expect(clippy::unused_async, reason = "the call site of `daemon::serve`, which is not part of this build yet")]
+#[expect(
+    clippy::unused_async,
+    reason = "the call site of `daemon::serve`, which is not part of this build yet"
+)]
 async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if args.end_with_parent {
         processes::end_with_parent().context("watch standard input")?;

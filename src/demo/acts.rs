@@ -50,11 +50,11 @@ const ABSENCE: Duration = Duration::from_millis(700);
 #[derive(Debug, Clone, Copy)]
 pub struct DemoOptions {
     /// Orders at once in act one.
-    pub orders: usize,
+    pub orders: u32,
     /// Pieces of the item they are for.
-    pub stock: i64,
+    pub stock: u32,
     /// Orders of act two.
-    pub mixed: usize,
+    pub mixed: u32,
     /// Keep the folder also when all is well.
     pub keep: bool,
 }
@@ -101,18 +101,18 @@ async fn perform(options: DemoOptions, dir: &Path) -> anyhow::Result<usize> {
         "\nAct one: {} orders at once for an item of which there are {}.",
         options.orders, options.stock
     ));
-    let act = Act::begin("settled", options.orders);
+    let act = Act::begin("settled", options.orders.into());
     let rush = place_all(&customers, &act, &watch::Sender::new(0), rush_orders(options.orders)).await?;
     drop(act);
     let rushed = see_through(&customers, &rush.receipts).await?;
 
     say(&format!("\nAct two: {} orders for many items while things go wrong.", options.mixed));
-    let act = Act::begin("settled", options.mixed);
+    let act = Act::begin("settled", options.mixed.into());
     let settled = watch::Sender::new(0);
     slow_down(&mut cast, &act).await?;
     let (mixed, incidents) = tokio::join!(
         place_all(&customers, &act, &settled, mixed_orders(options.mixed)),
-        let_things_go_wrong(&mut cast, &act, settled.subscribe(), options.mixed),
+        let_things_go_wrong(&mut cast, &act, settled.subscribe(), options.mixed as usize),
     );
     drop(act);
     let (mixed, back_after) = (mixed?, incidents?);
@@ -133,7 +133,7 @@ async fn raise(options: DemoOptions, dir: &Path) -> anyhow::Result<Cast> {
     let services = ORDER_PARTICIPANTS.iter().zip(&addresses[2..]).map(|(name, addr)| {
         let opening = match *name {
             "stock" => Opening {
-                balances: [(HOT_ITEM.to_string(), options.stock)].into(),
+                balances: [(HOT_ITEM.to_string(), options.stock.into())].into(),
                 default_balance: PLENTY_OF_STOCK,
             },
             "point" => Opening { balances: purses(options.mixed), default_balance: PLENTY_OF_POINTS },
@@ -147,11 +147,10 @@ async fn raise(options: DemoOptions, dir: &Path) -> anyhow::Result<Cast> {
     Ok(cast)
 }
 
-fn rush_orders(count: usize) -> Vec<Order> {
-    let user = |n: usize| FIRST_ID + i64::try_from(n).unwrap_or(i64::MAX - FIRST_ID);
-    let order = |n: usize| Order {
+fn rush_orders(count: u32) -> Vec<Order> {
+    let order = |n: u32| Order {
         saga_id: format!("demo/rush-{n:04}"),
-        user_id: user(n),
+        user_id: FIRST_ID + i64::from(n),
         item_id: HOT_ITEM,
         amount: 1,
         total: PRICE,
@@ -160,23 +159,23 @@ fn rush_orders(count: usize) -> Vec<Order> {
 }
 
 /// Users of act two begin far behind those of act one.
-fn mixed_user(n: usize) -> i64 {
-    FIRST_ID + 1_000_000 + i64::try_from(n).unwrap_or(0) / ORDERS_PER_USER
+fn mixed_user(n: u32) -> i64 {
+    FIRST_ID + 1_000_000 + i64::from(n) / ORDERS_PER_USER
 }
 
-fn mixed_orders(count: usize) -> Vec<Order> {
-    let order = |n: usize| Order {
+fn mixed_orders(count: u32) -> Vec<Order> {
+    let order = |n: u32| Order {
         saga_id: format!("demo/mixed-{n:04}"),
         user_id: mixed_user(n),
-        item_id: HOT_ITEM + 1 + i64::try_from(n).unwrap_or(0) * 7 % MIXED_ITEMS,
-        amount: 1 + i64::try_from(n).unwrap_or(0) % 2,
+        item_id: HOT_ITEM + 1 + i64::from(n) * 7 % MIXED_ITEMS,
+        amount: 1 + i64::from(n) % 2,
         total: PRICE,
     };
     (0..count).map(order).collect()
 }
 
 /// The users of act two who have points for one order only.
-fn purses(mixed: usize) -> BTreeMap<String, i64> {
+fn purses(mixed: u32) -> BTreeMap<String, i64> {
     let users = (0..mixed).map(mixed_user);
     users
         .filter(|user| (user - mixed_user(0)) % POOR_EVERY == 0)
@@ -278,7 +277,7 @@ fn account(
     [
         show::figures(
             "Act one, checked against the services' own ledgers",
-            &accounting::rush_figures(options.stock, HOT_ITEM, rushed, ledgers),
+            &accounting::rush_figures(options.stock.into(), HOT_ITEM, rushed, ledgers),
         ),
         show::figures("Act two, the same way", &accounting::mixed_figures(mixed, ledgers)),
         show::figures("Over everything", &accounting::overall_figures(&everything, ledgers, daemon)),

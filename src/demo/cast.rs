@@ -25,12 +25,16 @@ use crate::proto::registry_service_client::RegistryServiceClient;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause between two looks at whether something is ready.
 const READY_PAUSE: Duration = Duration::from_millis(10);
+/// The pause between two looks at whether everybody is still there.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How long the services' registrations last: short, so that a forgotten one is soon noticed.
 const REGISTRATION_TTL: &str = "10s";
 
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub struct Places {
+    /// The `sagad` binary.
+    pub binary: PathBuf,
     /// The daemon's gRPC address.
     pub grpc: SocketAddr,
     /// The daemon's HTTP address.
@@ -44,13 +48,14 @@ pub struct Places {
 }
 
 impl Places {
-    /// The usual folders below `dir`; makes those that are missing.
+    /// This very binary and the usual folders below `dir`; makes those that are missing.
     pub fn below(dir: &Path, grpc: SocketAddr, http: SocketAddr) -> anyhow::Result<Self> {
         let [store, ledgers, logs] = ["store", "ledgers", "logs"].map(|name| dir.join(name));
         for folder in [&store, &ledgers, &logs] {
             std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         }
-        Ok(Self { grpc, http, store, ledgers, logs })
+        let binary = std::env::current_exe().context("find this binary")?;
+        Ok(Self { binary, grpc, http, store, ledgers, logs })
     }
 
     /// The daemon's URL for gRPC.
@@ -115,14 +120,19 @@ impl Cast {
             "--http-addr".into(),
             places.http.to_string().into(),
         ];
-        let program = Program { name: "the daemon".to_owned(), args, log: places.logs.join("daemon.log") };
+        let program = Program {
+            name: "the daemon".to_owned(),
+            binary: places.binary.clone(),
+            args,
+            log: places.logs.join("daemon.log"),
+        };
         self.daemon = Some(program.start()?);
         Ok(())
     }
 
     /// Starts a service on its ledger and address.
     pub fn start_service(&mut self, name: &str, faults: Faults) -> anyhow::Result<()> {
-        let url = self.places.url();
+        let (binary, url) = (self.places.binary.clone(), self.places.url());
         let (ledgers, log) = (self.places.ledgers.clone(), self.places.logs.join(format!("{name}.log")));
         let (service, process) = self.service(name)?;
         let mut args: Vec<OsString> = vec![
@@ -148,7 +158,7 @@ impl Cast {
         for (account, balance) in &service.opening.balances {
             args.extend(["--balance".into(), format!("{account}={balance}").into()]);
         }
-        let program = Program { name: format!("the {name} service"), args, log };
+        let program = Program { name: format!("the {name} service"), binary, args, log };
         *process = Some(program.start()?);
         Ok(())
     }
@@ -177,11 +187,13 @@ impl Cast {
         Ok(())
     }
 
-    /// Fails as soon as somebody ended who was not told to; otherwise never completes.
-    pub async fn all_run(&mut self) -> anyhow::Result<std::convert::Infallible> {
+    /// Completes when somebody ended who was not told to, and says who.
+    pub async fn somebody_lost(&mut self) -> anyhow::Error {
         loop {
-            self.still_run()?;
-            tokio::time::sleep(READY_PAUSE * 50).await;
+            if let Err(lost) = self.still_run() {
+                return lost;
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
         }
     }
 

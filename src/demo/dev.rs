@@ -1,6 +1,6 @@
 //! `sagad dev`: the shop and a daemon that stay, to play with.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,11 +10,14 @@ use super::acts::ORDER_SAGA;
 use super::book::Opening;
 use super::cast::{Cast, Places, Service};
 use super::catalogue::CATALOGUE;
-use super::processes::free_addresses;
 use super::show::say;
 
 /// The definitions that come with the program.
 const SHIPPED_SAGAS: [&str; 1] = [ORDER_SAGA];
+
+/// The services listen so many ports behind the daemon's own, one after the other: at the same place
+/// each time, because registrations outlive a restart.
+const SERVICE_PORT_OFFSET: u16 = 10;
 
 /// What every account of every service holds at first.
 const OPENING_BALANCE: i64 = 1_000;
@@ -34,33 +37,46 @@ pub struct DevOptions {
 pub async fn dev(options: DevOptions) -> anyhow::Result<ExitCode> {
     let fresh = tempfile::Builder::new().prefix("sagad-dev-").tempdir().context("make a folder")?;
     let dir = options.data.as_deref().unwrap_or_else(|| fresh.path());
-    let places = Places::below(dir, options.grpc_addr, options.http_addr)?;
-    tokio::select! {
-        ended = stay(places) => ended.map(|never| match never {}),
-        stopped = super::interrupted() => {
-            stopped?;
-            say("\ngood bye");
-            Ok(ExitCode::SUCCESS)
-        }
+    let outcome = stay(Places::below(dir, options.grpc_addr, options.http_addr)?).await;
+    if outcome.is_err() {
+        // The error names a log in there.
+        let _ = fresh.keep();
+    }
+    outcome
+}
+
+async fn stay(places: Places) -> anyhow::Result<ExitCode> {
+    let mut cast = tokio::select! {
+        cast = raise(places) => cast?,
+        stopped = super::interrupted() => return stopped.map(|()| ExitCode::from(130)),
+    };
+    welcome(&cast);
+    let lost = tokio::select! {
+        lost = cast.somebody_lost() => Some(lost),
+        stopped = super::interrupted() => { stopped?; None }
+    };
+    match lost {
+        Some(lost) => Err(lost),
+        None => cast.stop().await.map(|()| ExitCode::SUCCESS),
     }
 }
 
-async fn stay(places: Places) -> anyhow::Result<std::convert::Infallible> {
-    let addresses = free_addresses(CATALOGUE.len())?;
+/// Starts everybody and registers what is shipped.
+async fn raise(places: Places) -> anyhow::Result<Cast> {
+    let first_port = places.grpc.port().saturating_add(SERVICE_PORT_OFFSET);
     let opening = Opening { default_balance: OPENING_BALANCE, ..Opening::default() };
-    let service = |(at, (name, _)): (usize, &(&'static str, _))| Service {
+    let service = |(port, (name, _)): (u16, &(&'static str, _))| Service {
         name,
-        addr: addresses[at],
+        addr: (Ipv4Addr::LOCALHOST, port).into(),
         opening: opening.clone(),
     };
-    let services = CATALOGUE.iter().enumerate().map(service).collect();
-    let mut cast = Cast::start(places, services).await?;
+    let services = (first_port..).zip(&CATALOGUE).map(service).collect();
+    let cast = Cast::start(places, services).await?;
     for source in SHIPPED_SAGAS {
         let definition = cast.register_definition(source).await?;
         say(&format!("definition   {} version {}", definition.name, definition.version));
     }
-    welcome(&cast);
-    cast.all_run().await
+    Ok(cast)
 }
 
 fn welcome(cast: &Cast) {

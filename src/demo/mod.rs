@@ -7,12 +7,12 @@
 //!             └─ customers              place orders, see them through, count the ledgers
 //! ```
 
-mod accounting;
+pub mod accounting;
 mod acts;
 pub mod book;
-mod cast;
+pub mod cast;
 pub mod catalogue;
-mod customers;
+pub mod customers;
 mod dev;
 pub mod ledger;
 pub mod processes;

@@ -1,4 +1,4 @@
-//! Child processes: the daemon and the services of the shop, each started from this very binary.
+//! Child processes: the daemon and the services of the shop, each a run of `sagad`.
 //!
 //! A child is killed when its handle is dropped, by its own process id. Should the parent die
 //! without a word, the child sees its standard input end and goes too.
@@ -29,7 +29,9 @@ pub const END_WITH_PARENT_FLAG: &str = "--end-with-parent";
 pub struct Program {
     /// For people and for the name of its log.
     pub name: String,
-    /// Arguments of this binary.
+    /// The `sagad` binary.
+    pub binary: PathBuf,
+    /// Its arguments.
     pub args: Vec<OsString>,
     /// Where its output goes; appended to.
     pub log: PathBuf,
@@ -46,13 +48,12 @@ pub struct Process {
 impl Program {
     /// Starts it.
     pub fn start(&self) -> anyhow::Result<Process> {
-        let binary = std::env::current_exe().context("find this binary")?;
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&self.log)
             .with_context(|| format!("open the log {}", self.log.display()))?;
-        let child = Command::new(binary)
+        let child = Command::new(&self.binary)
             .args(&self.args)
             .arg(END_WITH_PARENT_FLAG)
             .stdin(Stdio::piped())

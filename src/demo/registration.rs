@@ -43,11 +43,19 @@ pub fn keep(registration: Registration) -> Result<impl Future<Output = ()> + Sen
     let mut client = RegistryServiceClient::new(channel);
     Ok(async move {
         let mut id = None;
+        let mut well = true;
         loop {
             let pause = match attend(&mut client, &registration, &mut id).await {
-                Ok(()) => registration.ttl / RENEWALS_PER_TTL,
+                Ok(()) => {
+                    well = true;
+                    registration.ttl / RENEWALS_PER_TTL
+                }
                 Err(status) => {
-                    tracing::warn!(participant = registration.participant, %status, "not registered: trying again");
+                    // Once for each time the daemon is away, not once for each attempt.
+                    if std::mem::take(&mut well) {
+                        let (code, message) = (status.code(), status.message());
+                        tracing::warn!(%code, message, daemon = registration.daemon, "no answer: trying again");
+                    }
                     RETRY_PAUSE
                 }
             };

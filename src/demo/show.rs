@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::accounting::Figure;
@@ -21,9 +21,9 @@ pub struct Act {
 
 impl Act {
     /// Begins an act of `total` orders.
-    pub fn begin(name: &'static str, total: usize) -> Self {
+    pub fn begin(name: &'static str, total: u64) -> Self {
         let style = ProgressStyle::with_template("  {msg} {bar:40} {pos}/{len}  {elapsed}");
-        let bar = ProgressBar::new(total as u64)
+        let bar = ProgressBar::new(total)
             .with_style(style.expect("the template is constant and well-formed"))
             .with_message(name);
         bar.tick();
@@ -67,7 +67,10 @@ pub fn figures(title: &str, figures: &[Figure]) -> usize {
 
 fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::MiddleIntersections);
     table.set_header(["figure", "expected", "found", "ok"]);
     for figure in figures {
         let verdict = if figure.ok { "ok" } else { "OFF" };
@@ -117,6 +120,13 @@ mod tests {
             ok,
         };
         let rows = [figure("orders placed", "100", "100", true), figure("stock left", "0", "3", false)];
-        insta::assert_snapshot!(table(&rows), @"");
+        insta::assert_snapshot!(table(&rows), @r"
+        ────────────────────────────────────────
+         figure          expected   found   ok  
+        ════════════════════════════════════════
+         orders placed        100     100   ok  
+         stock left             0       3   OFF 
+        ────────────────────────────────────────
+        ");
     }
 }

@@ -26,7 +26,8 @@ impl RegistryService for Forgetful {
     ) -> Result<Response<proto::RegisterHandlersResponse>, Status> {
         let r = request.into_inner();
         let actions: Vec<String> = r.actions.into_iter().map(|action| action.name).collect();
-        let _ = self.seen.send(format!("register {} at {}: {}", r.participant, r.endpoint, actions.join(" ")));
+        let _ =
+            self.seen.send(format!("register {} at {}: {}", r.participant, r.endpoint, actions.join(" ")));
         let made = 1 + self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let registration_id = format!("r{made}");
         Ok(Response::new(proto::RegisterHandlersResponse { registration_id, expires_at: None }))
