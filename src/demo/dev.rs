@@ -80,7 +80,7 @@ async fn raise(places: Places) -> anyhow::Result<Cast> {
 }
 
 fn welcome(cast: &Cast) {
-    let Places { grpc, http, store, ledgers, logs } = cast.places();
+    let Places { grpc, http, store, ledgers, logs, .. } = cast.places();
     for service in cast.services() {
         say(&format!("participant  {:14} http://{}", service.name, service.addr));
     }
