@@ -11,11 +11,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use super::catalogue::{Offer, Trade};
+use super::catalogue::{Offer, Purse, Trade};
 
-/// Ids made by [`Trade::Open`] count from here: past the integers that a double can hold.
+/// Ids that are answered count from here: past the integers that a double can hold.
 pub const FIRST_RECORD_ID: i64 = 9_007_199_254_740_993;
 
 /// Which of a step's calls it is.
@@ -57,10 +57,8 @@ pub struct Caller {
 pub enum Deed {
     /// `amount` (negative: taken) was added to the balance of `account`.
     Moved { account: String, amount: i64 },
-    /// A record was made.
-    Opened { id: i64 },
-    /// It was told something.
-    Noted,
+    /// It was remembered that the action was asked for.
+    Recorded,
 }
 
 /// What came of one call.
@@ -133,7 +131,7 @@ pub struct Book {
     balances: BTreeMap<String, i64>,
     actions: BTreeMap<String, Standing>,
     compensations: BTreeMap<String, Answer>,
-    records_made: i64,
+    effects: i64,
 }
 
 const NULL: &str = "null";
@@ -148,7 +146,7 @@ impl Book {
             opening,
             actions: BTreeMap::new(),
             compensations: BTreeMap::new(),
-            records_made: 0,
+            effects: 0,
         }
     }
 
@@ -271,50 +269,57 @@ impl Book {
         };
         let input: Value = serde_json::from_str(input_json)
             .map_err(|error| ("BAD_INPUT", format!("the input is not JSON: {error}")))?;
-        match offer.trade {
-            Trade::Take { account, refusal, thing } => {
-                let (account, amount) = moved(&input, account)?;
-                let held = self.balance(&account);
-                if held < amount {
-                    return Err((refusal, format!("{thing} {account}: {held} left, {amount} asked")));
-                }
-                let output = json!({ "left": held - amount }).to_string();
-                Ok((Deed::Moved { account, amount: -amount }, output))
+        let mut output = Map::new();
+        let deed = match offer.trade {
+            Trade::Take(purse) => {
+                let (account, amount, left) = self.afford(&input, purse)?;
+                output.insert("left".to_owned(), left.into());
+                Deed::Moved { account, amount: -amount }
             }
-            Trade::Give { account } => {
-                let (account, amount) = moved(&input, account)?;
-                let Some(held) = self.balance(&account).checked_add(amount) else {
+            Trade::Look(purse) => self.afford(&input, purse).map(|_| Deed::Recorded)?,
+            Trade::Give { account, amount } => {
+                let (account, amount) = moved(&input, account, amount)?;
+                if self.balance(&account).checked_add(amount).is_none() {
                     return Err(("BAD_INPUT", format!("the balance of {account} cannot hold {amount} more")));
-                };
-                Ok((Deed::Moved { account, amount }, json!({ "left": held }).to_string()))
+                }
+                Deed::Moved { account, amount }
             }
-            Trade::Open { id_field } => {
-                let id = FIRST_RECORD_ID + self.records_made;
-                Ok((Deed::Opened { id }, json!({ id_field: id }).to_string()))
-            }
-            Trade::Note => Ok((Deed::Noted, json!({}).to_string())),
+            Trade::Record => Deed::Recorded,
+        };
+        if let Some(field) = offer.id_field {
+            output.insert(field.to_owned(), (FIRST_RECORD_ID + self.effects).into());
         }
+        Ok((deed, Value::Object(output).to_string()))
+    }
+
+    /// The account, the amount and what would be left of the balance.
+    fn afford(&self, input: &Value, purse: Purse) -> Result<(String, i64, i64), (&'static str, String)> {
+        let (account, amount) = moved(input, purse.account, purse.amount)?;
+        let held = self.balance(&account);
+        if held < amount {
+            let message = format!("{} {account}: {held} left, {amount} asked", purse.thing);
+            return Err((purse.refusal, message));
+        }
+        Ok((account, amount, held - amount))
     }
 
     fn perform(&mut self, deed: &Deed) {
-        match deed {
-            Deed::Moved { account, amount } => {
-                let balance = self.balance(account) + amount;
-                self.balances.insert(account.clone(), balance);
-            }
-            Deed::Opened { .. } => self.records_made += 1,
-            Deed::Noted => {}
-        }
+        self.effects += 1;
+        self.change_balance(deed, 1);
     }
 
-    /// A record that is taken back keeps its id: ids are never given twice.
+    /// What is taken back keeps its id: ids are never given twice.
     fn take_back(&mut self, deed: &Deed) {
+        self.change_balance(deed, -1);
+    }
+
+    fn change_balance(&mut self, deed: &Deed, sign: i64) {
         match deed {
             Deed::Moved { account, amount } => {
-                let balance = self.balance(account) - amount;
+                let balance = self.balance(account) + sign * amount;
                 self.balances.insert(account.clone(), balance);
             }
-            Deed::Opened { .. } | Deed::Noted => {}
+            Deed::Recorded => {}
         }
     }
 }
@@ -326,15 +331,19 @@ fn refuse(code: &str, message: String) -> (Verdict, Answer) {
 }
 
 /// Reads the account and the amount, a positive integer, out of an input.
-fn moved(input: &Value, account: &'static str) -> Result<(String, i64), (&'static str, String)> {
+fn moved(
+    input: &Value,
+    account: &'static str,
+    amount: &'static str,
+) -> Result<(String, i64), (&'static str, String)> {
     let name = match input.get(account) {
         Some(Value::String(name)) => name.clone(),
         Some(Value::Number(id)) => id.to_string(),
         _ => return Err(("BAD_INPUT", format!("{account} must be an id"))),
     };
-    match input.get("amount").and_then(Value::as_i64) {
+    match input.get(amount).and_then(Value::as_i64) {
         Some(amount) if amount > 0 => Ok((name, amount)),
-        _ => Err(("BAD_INPUT", "amount must be a positive integer".to_owned())),
+        _ => Err(("BAD_INPUT", format!("{amount} must be a positive integer"))),
     }
 }
 

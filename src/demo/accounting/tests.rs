@@ -44,9 +44,9 @@ impl Story {
         if stock.balance(&ITEM.to_string()) > 0 {
             self.effect("stock", &order.saga_id, moved(ITEM, -1));
             self.effect("point", &order.saga_id, moved(order.user_id, -PRICE));
-            self.effect("order", &order.saga_id, Deed::Opened { id: 1 });
-            self.effect("cart", &order.saga_id, Deed::Noted);
-            self.effect("data_platform", &order.saga_id, Deed::Noted);
+            self.effect("order", &order.saga_id, Deed::Recorded);
+            self.effect("cart", &order.saga_id, Deed::Recorded);
+            self.effect("data_platform", &order.saga_id, Deed::Recorded);
             saga.committed = true;
             saga.set_status(SagaStatus::Completed);
         } else {
@@ -109,7 +109,7 @@ fn a_doubled_effect_is_seen_even_under_another_key() {
         "order-0",
         Phase::Action,
         "b",
-        Verdict::Effect { deed: Deed::Noted, output: String::new() },
+        Verdict::Effect { deed: Deed::Recorded, output: String::new() },
     );
     assert_eq!(story.off(), ["effects doubled", "keys that changed between attempts"]);
 }

@@ -162,3 +162,20 @@ fn an_order_id_is_never_given_twice_even_after_a_cancel() {
     take(&mut book, &call(Phase::Compensation, "cancel", "c", "a"), "{}");
     assert_eq!(id_of(&book, "b"), Answer::Done(r#"{"order_id":9007199254740994}"#.to_owned()));
 }
+
+#[test]
+fn looking_takes_nothing_and_giving_makes_a_booking() {
+    let opening = Opening { balances: BTreeMap::new(), default_balance: 50 };
+    let mut book = Book::open(offers("accounts").unwrap(), opening);
+    let look = |key| call(Phase::Action, "check", key, key);
+    assert_eq!(take(&mut book, &look("a"), r#"{"from": "x", "to": "y", "cents": 50}"#), ("effect", "done"));
+    assert_eq!(
+        take(&mut book, &look("b"), r#"{"from": "x", "to": "y", "cents": 51}"#),
+        ("refused", "refused")
+    );
+    let credit = call(Phase::Action, "credit", "c", "c");
+    let (_, answer) = book.rule(&credit, r#"{"account": "y", "cents": 50}"#);
+    take(&mut book, &credit, r#"{"account": "y", "cents": 50}"#);
+    assert_eq!((book.balance("x"), book.balance("y")), (50, 100));
+    assert!(matches!(answer, Answer::Done(ref output) if output.contains("\"booking\":")), "{answer:?}");
+}
