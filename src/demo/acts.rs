@@ -41,6 +41,8 @@ const ORDERS_PER_USER: i64 = 4;
 const POOR_EVERY: i64 = 4;
 /// Items of act two.
 const MIXED_ITEMS: i64 = 40;
+/// The pause between two customers of act two: they come while things go wrong, not before.
+const MIXED_PACE: Duration = Duration::from_millis(10);
 /// How long the slow service takes for a call.
 const SLOWNESS: Duration = Duration::from_millis(150);
 /// How long the service that crashes stays away.
@@ -102,7 +104,9 @@ async fn perform(options: DemoOptions, dir: &Path) -> anyhow::Result<usize> {
         options.orders, options.stock
     ));
     let act = Act::begin("settled", options.orders.into());
-    let rush = place_all(&customers, &act, &watch::Sender::new(0), rush_orders(options.orders)).await?;
+    let rush =
+        place_all(&customers, &act, &watch::Sender::new(0), rush_orders(options.orders), Duration::ZERO)
+            .await?;
     drop(act);
     let rushed = see_through(&customers, &rush.receipts).await?;
 
@@ -111,7 +115,7 @@ async fn perform(options: DemoOptions, dir: &Path) -> anyhow::Result<usize> {
     let settled = watch::Sender::new(0);
     slow_down(&mut cast, &act).await?;
     let (mixed, incidents) = tokio::join!(
-        place_all(&customers, &act, &settled, mixed_orders(options.mixed)),
+        place_all(&customers, &act, &settled, mixed_orders(options.mixed), MIXED_PACE),
         let_things_go_wrong(&mut cast, &act, settled.subscribe(), options.mixed as usize),
     );
     drop(act);
@@ -183,18 +187,22 @@ fn purses(mixed: u32) -> BTreeMap<String, i64> {
         .collect()
 }
 
-/// All customers at once; each sees the order through to its commit or its end.
+/// All customers, one `pace` after the other; each sees the order through to its commit or its end.
 async fn place_all(
     customers: &Arc<Customers>,
     act: &Act,
     settled: &watch::Sender<usize>,
     orders: Vec<Order>,
+    pace: Duration,
 ) -> anyhow::Result<Scene> {
     let watch = Stopwatch::start();
     let mut running = JoinSet::new();
-    for order in orders {
+    for (at, order) in (0..).zip(orders) {
         let customers = Arc::clone(customers);
-        running.spawn(async move { customers.place(order).await });
+        running.spawn(async move {
+            tokio::time::sleep(pace * at).await;
+            customers.place(order).await
+        });
     }
     let mut receipts = Vec::new();
     while let Some(receipt) = running.join_next().await {

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::tasks;
 
@@ -43,6 +43,8 @@ pub struct Process {
     name: String,
     log: PathBuf,
     child: Child,
+    /// Open for as long as the child is to live: it ends with its standard input.
+    _stdin: Option<ChildStdin>,
 }
 
 impl Program {
@@ -53,7 +55,7 @@ impl Program {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("open the log {}", self.log.display()))?;
-        let child = Command::new(&self.binary)
+        let mut child = Command::new(&self.binary)
             .args(&self.args)
             .arg(END_WITH_PARENT_FLAG)
             .stdin(Stdio::piped())
@@ -62,7 +64,9 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", self.name))?;
-        Ok(Process { name: self.name.clone(), log: self.log.clone(), child })
+        // Waiting for a child closes the standard input that it still holds.
+        let stdin = child.stdin.take();
+        Ok(Process { name: self.name.clone(), log: self.log.clone(), child, _stdin: stdin })
     }
 }
 
