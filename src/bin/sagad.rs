@@ -1,20 +1,21 @@
 //! The daemon, and the shop to try it with.
 
-#![expect(clippy::print_stderr, reason = "a binary says on stderr why it failed")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a binary talks to its terminal")]
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use sagad::config::{Config, Overrides};
 use sagad::demo::ledger::Durability;
 use sagad::demo::processes;
 use sagad::demo::shop::{self, Faults, ShopOptions};
 use sagad::demo::{self, DemoOptions, DevOptions};
+use sagad::telemetry::{self, LogFormat};
 
 /// A saga orchestration engine: one daemon that does all of it, or undoes all of it.
 #[derive(Debug, Parser)]
@@ -26,65 +27,46 @@ struct Sagad {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon.
+    /// Run the daemon
     Serve(ServeArgs),
-    /// Run a daemon and the sample shop, and stay: for trying things out.
+    /// Run a daemon and the sample shop, and stay: for trying things out
     Dev(DevArgs),
-    /// Place hundreds of orders while things are killed, then check that every figure is right.
+    /// Place hundreds of orders while things are killed, then check that every figure is right
     Demo(DemoArgs),
-    /// Run one service of the sample shop.
+    /// Say whether a configuration can work
+    CheckConfig(ConfigArgs),
+    /// Run one service of the sample shop
     #[command(hide = true)]
     Shop(ShopArgs),
 }
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Configuration file (TOML). The flags below win over it.
-    #[arg(long, env = "SAGAD_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Address of the gRPC services.
-    #[arg(long, value_name = "ADDR")]
-    grpc_addr: Option<SocketAddr>,
-    /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, value_name = "ADDR")]
-    http_addr: Option<SocketAddr>,
-    /// Folder of definitions to register at the start.
-    #[arg(long, value_name = "DIR")]
-    sagas: Option<PathBuf>,
-    /// Where sagas are kept.
-    #[arg(long)]
-    store: Option<StoreKind>,
-    /// Allow addresses other than loopback, without TLS.
-    #[arg(long)]
-    allow_insecure: bool,
-    /// What to log, such as `info` or `sagad=debug`.
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
-    /// End when standard input ends.
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// End when standard input ends
     #[arg(long, hide = true)]
     end_with_parent: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// In files that survive a power cut.
-    Sled,
-    /// In memory: gone with the process.
-    Memory,
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file (TOML); the flags and the environment win over it
+    #[arg(long, env = "SAGAD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 #[derive(Debug, Args)]
 struct DevArgs {
-    /// Address of the gRPC services.
+    /// Address of the gRPC services
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7420")]
     grpc_addr: SocketAddr,
-    /// Address of /healthz, /readyz and /metrics.
+    /// Address of /healthz, /readyz and /metrics
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7421")]
     http_addr: SocketAddr,
-    /// Folder to keep everything in; without it, all is gone at the end.
+    /// Folder to keep everything in; without it, all is gone at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -94,16 +76,16 @@ const DEMO_ORDERS_MAX: i64 = 5_000;
 
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// Orders that are placed at once in act one.
+    /// Orders that are placed at once in act one
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=DEMO_ORDERS_MAX))]
     orders: u32,
-    /// Pieces there are of the item they are for.
+    /// Pieces there are of the item they are for
     #[arg(long, default_value_t = 100)]
     stock: u32,
-    /// Orders of act two, in which things go wrong.
+    /// Orders of act two, in which things go wrong
     #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u32).range(8..=DEMO_ORDERS_MAX))]
     mixed: u32,
-    /// Keep store, ledgers and logs also when all is well.
+    /// Keep store, ledgers and logs also when all is well
     #[arg(long)]
     keep: bool,
 }
@@ -112,34 +94,34 @@ struct DemoArgs {
 struct ShopArgs {
     /// The service: stock, point, order, cart, `data_platform`, …
     name: String,
-    /// Where to listen; port 0 for any free one.
+    /// Where to listen; port 0 for any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Folder of the ledger.
+    /// Folder of the ledger
     #[arg(long, value_name = "DIR")]
     ledger: PathBuf,
-    /// Answer before the ledger is on stable storage.
+    /// Answer before the ledger is on stable storage
     #[arg(long)]
     no_sync: bool,
-    /// Daemon to register at.
+    /// Daemon to register at
     #[arg(long, value_name = "URL")]
     daemon: Option<String>,
-    /// How long a registration lasts unless it is renewed.
+    /// How long a registration lasts unless it is renewed
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     ttl: Duration,
-    /// What an account holds at first; may be repeated.
+    /// What an account holds at first; may be repeated
     #[arg(long = "balance", value_name = "ACCOUNT=AMOUNT", value_parser = parse_balance)]
     balances: Vec<(String, i64)>,
-    /// What every other account holds at first.
+    /// What every other account holds at first
     #[arg(long, value_name = "AMOUNT", default_value_t = 0)]
     default_balance: i64,
-    /// Wait this long before looking at a call.
+    /// Wait this long before looking at a call
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     delay: Duration,
-    /// Wait this long with an answer whose effect is in the ledger.
+    /// Wait this long with an answer whose effect is in the ledger
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     reply_delay: Duration,
-    /// End when standard input ends.
+    /// End when standard input ends
     #[arg(long, hide = true)]
     end_with_parent: bool,
 }
@@ -170,13 +152,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(DemoArgs { orders, stock, mixed, keep }) => {
             demo::run(DemoOptions { orders, stock, mixed, keep }).await
         }
+        Command::CheckConfig(args) => check_config(args),
         Command::Shop(args) => run_shop(args).await,
     }
 }
 
 async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).init();
+    telemetry::init("info", LogFormat::Text).context("set up the log")?;
     if args.end_with_parent {
         processes::end_with_parent().context("watch standard input")?;
     }
@@ -206,10 +188,28 @@ async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
     reason = "the call site of `daemon::serve`, which is not part of this build yet"
 )]
 async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = read_config(args.config)?;
+    telemetry::init(&config.log.filter, config.log.format).context("set up the log")?;
     if args.end_with_parent {
         processes::end_with_parent().context("watch standard input")?;
     }
-    // let config = Config::load(args.config)?, then each flag that was given on top;
     // sagad::daemon::serve(config).await
-    anyhow::bail!("this build holds no daemon yet: {args:?}")
+    anyhow::bail!("this build holds no daemon yet")
+}
+
+/// Says whether a daemon could run with this configuration.
+fn check_config(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = read_config(args)?;
+    let (server, store) = (config.server, config.store);
+    println!("good: gRPC {}, HTTP {}, store {}", server.grpc_addr, server.http_addr, store.dir.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file, with flags and environment laid over it; fails with everything that cannot work.
+fn read_config(args: ConfigArgs) -> anyhow::Result<Config> {
+    let mut config = args.config.map_or_else(|| Ok(Config::default()), |file| Config::load(&file))?;
+    config.override_with(args.overrides);
+    let problems: Vec<String> = config.validate().iter().map(ToString::to_string).collect();
+    anyhow::ensure!(problems.is_empty(), "the configuration cannot work:\n  {}", problems.join("\n  "));
+    Ok(config)
 }

@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use super::processes::free_addresses;
 use super::shop::Faults;
 use super::show::{self, Act, say};
+use crate::cli::render;
 use crate::clock::Stopwatch;
 use crate::proto::{SagaStatus, WaitFor};
 
@@ -303,7 +304,7 @@ async fn timeline_of_one(customers: &Customers, placed: &[Placed]) -> anyhow::Re
     let Some(one) = placed.iter().find(undone) else { return Ok(()) };
     let events = customers.history(&one.order.saga_id).await?;
     say(&format!("\nOne that was undone, as `sagactl watch {}` shows it", one.order.saga_id));
-    say(&super::timeline(&events));
+    say(&render::timeline(&events));
     Ok(())
 }
 

@@ -13,7 +13,8 @@ use super::catalogue::CATALOGUE;
 use super::show::say;
 
 /// The definitions that come with the program.
-const SHIPPED_SAGAS: [&str; 1] = [ORDER_SAGA];
+const SHIPPED_SAGAS: [&str; 3] =
+    [ORDER_SAGA, include_str!("../../sagas/transfer.yaml"), include_str!("../../sagas/trip.yaml")];
 
 /// The services listen so many ports behind the daemon's own, one after the other: at the same place
 /// each time, because registrations outlive a restart.
@@ -97,6 +98,7 @@ Try, in another terminal (every item has {OPENING_BALANCE} pieces, every user {O
   sagactl --addr http://{grpc} get order-1
   sagactl --addr http://{grpc} list
   sagactl --addr http://{grpc} watch order-1
+  sagactl --addr http://{grpc} def graph trip
   grpcurl -plaintext -d '{request}' {grpc} sagad.v1.SagaService/StartSaga
   curl http://{http}/metrics
 

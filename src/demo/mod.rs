@@ -26,8 +26,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use acts::{DemoOptions, run};
 pub use dev::{DevOptions, dev};
 
-use crate::proto::SagaEvent;
-
 /// Completes when this process is asked to end: Ctrl-C or SIGTERM.
 pub async fn interrupted() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -35,13 +33,4 @@ pub async fn interrupted() -> anyhow::Result<()> {
         pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
         _ = terminate.recv() => Ok(()),
     }
-}
-
-/// A saga's history for people.
-fn timeline(events: &[SagaEvent]) -> String {
-    let line = |event: &SagaEvent| {
-        let attempt = if event.attempt > 0 { format!("attempt {}", event.attempt) } else { String::new() };
-        format!("  {:>4}  {:24} {:18} {attempt:12} {}", event.seq, event.r#type, event.step, event.reason)
-    };
-    events.iter().map(line).map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

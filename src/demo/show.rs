@@ -1,7 +1,5 @@
 //! What the audience sees: progress while it runs, tables and timings at the end.
 
-#![expect(clippy::print_stdout, reason = "the show is what the person at the terminal asked for")]
-
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
@@ -55,7 +53,7 @@ impl Drop for Act {
 
 /// Says something.
 pub fn say(line: &str) {
-    println!("{line}");
+    anstream::println!("{line}");
 }
 
 /// Shows the figures of one part of the accounting; gives how many are off.
