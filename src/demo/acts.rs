@@ -304,21 +304,24 @@ async fn timeline_of_one(customers: &Customers, placed: &[Placed]) -> anyhow::Re
     let Some(one) = placed.iter().find(undone) else { return Ok(()) };
     let events = customers.history(&one.order.saga_id).await?;
     say(&format!("\nOne that was undone, as `sagactl watch {}` shows it", one.order.saga_id));
-    say(&render::timeline(&events));
+    say(render::timeline(&events).trim_end());
     Ok(())
 }
 
 fn timings(rush: &Scene, mixed: &Scene, back_after: Duration, whole: Duration) {
-    let spans = |of: fn(&Receipt) -> Duration| {
-        let (half, most) = show::percentiles(rush.receipts.iter().map(of).collect());
+    let spans = |samples: Vec<Duration>| {
+        let (half, most) = show::percentiles(samples);
         format!("p50 {}, p99 {}", show::millis(half), show::millis(most))
     };
+    let accepted = rush.receipts.iter().map(|receipt| receipt.accepted_after).collect();
+    let placed = rush.receipts.iter().filter(|receipt| receipt.committed);
+    let committed = placed.map(|receipt| receipt.settled_after).collect();
     let rate = rush.receipts.len() as f64 / rush.elapsed.as_secs_f64();
     let repeats: usize = mixed.receipts.iter().map(|receipt| receipt.repeats).sum();
     say("\nTimings, as seen in this run");
     say(&format!("  act one      {:.1} s, {rate:.0} orders/s", rush.elapsed.as_secs_f64()));
-    say(&format!("    accepted   {}", spans(|receipt| receipt.accepted_after)));
-    say(&format!("    settled    {}", spans(|receipt| receipt.settled_after)));
+    say(&format!("    accepted   {}", spans(accepted)));
+    say(&format!("    committed  {}", spans(committed)));
     say(&format!(
         "  act two      {:.1} s, {repeats} requests repeated, daemon back after {}",
         mixed.elapsed.as_secs_f64(),

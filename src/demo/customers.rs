@@ -50,6 +50,8 @@ pub struct Receipt {
     pub accepted_after: Duration,
     /// From the first request to the commit, or to the end of an order that was turned away.
     pub settled_after: Duration,
+    /// Whether it was committed, and not turned away.
+    pub committed: bool,
     /// Requests that had to be repeated.
     pub repeats: usize,
 }
@@ -94,9 +96,15 @@ impl Customers {
         .await
         .with_context(|| format!("place order {}", order.saga_id))?;
         let accepted_after = watch.elapsed();
-        let (_, more) = self.wait(&order.saga_id, proto::WaitFor::Committed).await?;
+        let (saga, more) = self.wait(&order.saga_id, proto::WaitFor::Committed).await?;
         let settled_after = watch.elapsed();
-        Ok(Receipt { order, accepted_after, settled_after, repeats: repeats + more })
+        Ok(Receipt {
+            order,
+            accepted_after,
+            settled_after,
+            committed: saga.committed,
+            repeats: repeats + more,
+        })
     }
 
     /// Waits until a saga is as far as asked; also says how often the question was repeated.

@@ -55,7 +55,13 @@ impl Program {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("open the log {}", self.log.display()))?;
-        let mut child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        // What is set for a daemon of one's own must not reach this one.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SAGAD_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(&self.args)
             .arg(END_WITH_PARENT_FLAG)
             .stdin(Stdio::piped())
