@@ -4,6 +4,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod definition;
+pub mod demo;
+pub mod engine;
 pub mod metrics;
 pub mod participant;
 pub mod proto;
