@@ -14,6 +14,7 @@
 pub mod definition;
 pub mod event;
 pub mod expr;
+pub mod filter;
 pub mod ids;
 pub mod input;
 pub mod json;
