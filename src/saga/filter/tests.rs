@@ -4,6 +4,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 struct Row {
+    saga_id: String,
     status: SagaStatus,
     definition: String,
     version: u32,
@@ -19,6 +20,7 @@ const NOW: Timestamp = Timestamp(1_000_000_000);
 impl Default for Row {
     fn default() -> Self {
         Self {
+            saga_id: "o:1/a".into(),
             status: SagaStatus::Blocked,
             definition: "order".into(),
             version: 3,
@@ -50,7 +52,7 @@ impl Candidate for Row {
         self.version
     }
     fn saga_id(&self) -> &str {
-        "o:1/a"
+        &self.saga_id
     }
     fn created_at(&self) -> Timestamp {
         self.created_at
@@ -244,7 +246,7 @@ fn bounds_hold_what_an_index_can_use() {
     let found = filter("status = BLOCKED AND definition = order AND age > 10m AND age <= 1h AND error : x")
         .bounds(NOW);
     assert_eq!(found.statuses, [SagaStatus::Blocked].into());
-    assert_eq!(found.definition.as_ref().map(|name| name.as_str()), Some("order"));
+    assert_eq!(found.definition.as_ref().map(ToString::to_string).as_deref(), Some("order"));
     assert_eq!(found.created_before, Some(NOW - Duration::from_mins(10)));
     assert_eq!(found.created_from, Some(NOW - Duration::from_hours(1)));
     let either = filter("(status = RUNNING OR status = BLOCKED) AND NOT blocked = true").bounds(NOW);
