@@ -1,5 +1,6 @@
 //! What is done to the history's rows.
 
+use super::HISTORY_EAGER_BYTES;
 use super::keeper::Findings;
 use super::keys::{self, Family};
 use super::live::Entry;
@@ -39,6 +40,9 @@ pub fn check_history(
             tail.commit
         )));
     }
+    if part.disk_bytes() <= HISTORY_EAGER_BYTES {
+        count_rows(part, &tail)?;
+    }
     if findings.unsure {
         return Ok(tail);
     }
@@ -59,6 +63,31 @@ pub fn check_history(
         )));
     }
     Ok(tail)
+}
+
+/// Whether all rows are there that were written.
+fn count_rows(part: &Part, tail: &Tail) -> Result<(), StoreError> {
+    let mut rows = RowCounts::default();
+    for row in part.db()?.iter().keys() {
+        let key = row.map_err(|error| part.read_error(&error))?;
+        let family = Family::of(&key).ok_or_else(|| part.damaged(&key, &"its key is of no family"))?;
+        if family != Family::Meta {
+            rows.add(family, 1);
+        }
+    }
+    let differs = |family: &Family| rows.of(*family) != tail.rows.of(*family);
+    match Family::ALL.into_iter().find(differs) {
+        None => Ok(()),
+        Some(family) => Err(StoreError::Damaged {
+            what: part.data_file().display().to_string(),
+            cause: format!(
+                "it holds {} {} rows, and {} were written",
+                rows.of(family),
+                family.name(),
+                tail.rows.of(family)
+            ),
+        }),
+    }
 }
 
 /// Copies one ended saga into a batch for the history.

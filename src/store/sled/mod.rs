@@ -63,10 +63,10 @@ pub use error::OpenError;
 pub use verify::{Problem, VerifyReport, verify};
 
 use super::checks::{SAGA_BYTES_MAX, check_batch};
+use super::codec::CodecError;
 use super::codec::records::{
     decode_definition, decode_registration, decode_ticket, encode_definition, encode_registration,
 };
-use super::codec::CodecError;
 use super::{
     Counters, Fence, ListQuery, LockTicket, OpenCursor, OpenPage, Receipt, SagaWrite, Store, StoreError,
     StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
@@ -86,7 +86,7 @@ use writer::{REQUESTS_MAX, Request, Writer};
 const OPEN_DIR: &str = "open";
 const HISTORY_DIR: &str = "history";
 /// A history up to this size is opened before the store answers, so that damage is refused at the
-/// start; a larger one is opened in the background.
+/// start; a larger one is opened in the background, and its rows are not counted then.
 const HISTORY_EAGER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where the store lies and what it may use.
@@ -275,7 +275,7 @@ impl SledStore {
     fn is_nowhere(&self, id: &SagaId) -> bool {
         let unknown = || self.shared.live.read().get(id).is_none();
         let Some(Ok(history)) = self.shared.history.get() else { return false };
-        let head = || catch_unwind(AssertUnwindSafe(|| read::head(history, id)));
+        let head = || catch_unwind(AssertUnwindSafe(|| read::known(history, id)));
         unknown() && matches!(head(), Ok(Ok(None))) && unknown()
     }
 

@@ -34,6 +34,19 @@ pub fn head(history: &Part, id: &SagaId) -> Result<Option<Head>, StoreError> {
     head_and_parts(history, id).map(|found| found.map(|(head, _)| head))
 }
 
+/// The same for a saga that may well be unknown: one that lost its head, but not its journal, is
+/// damaged and not unknown.
+pub fn known(history: &Part, id: &SagaId) -> Result<Option<Head>, StoreError> {
+    if let Some(found) = head(history, id)? {
+        return Ok(Some(found));
+    }
+    if history.db()?.scan_prefix(keys::journal_of(id)).next().is_none() {
+        return Ok(None);
+    }
+    // It may have come between the two looks.
+    head(history, id)?.map(Some).ok_or_else(|| damaged_saga(id, "its head is not there"))
+}
+
 /// The same, with the rows that it takes.
 pub fn head_and_parts(history: &Part, id: &SagaId) -> Result<Option<(Head, u16)>, StoreError> {
     let Some((content, parts)) = history.record(&keys::head(id))? else { return Ok(None) };
@@ -96,13 +109,13 @@ fn span_of_open(
 
 fn span_of_past(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<StoredSaga>, StoreError> {
     let history = shared.history()?;
-    let Some(known) = head(history, id)? else { return Ok(None) };
-    let to = to.min(known.seq);
+    let Some(found) = known(history, id)? else { return Ok(None) };
+    let to = to.min(found.seq);
     let read = read_facts(history, id, from, to).and_then(|facts| complete(id, from, to, facts, true));
     match read {
         Ok(saga) => Ok(Some(saga)),
         // Deleted while it was read.
-        Err(_) if head(history, id)?.is_none() => Ok(None),
+        Err(_) if known(history, id)?.is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -219,7 +219,7 @@ impl Writer {
 
     /// A saga that is not in the open database may be in the history.
     fn entry_of_history(&self, id: &SagaId) -> Result<Option<Entry>, StoreError> {
-        let head = super::read::head(self.shared.history()?, id)?;
+        let head = super::read::known(self.shared.history()?, id)?;
         Ok(head.map(|head| Entry {
             first_seq: head.seq + 1,
             seq: head.seq,
