@@ -19,6 +19,7 @@ pub mod event;
 pub mod expr;
 pub mod ids;
 pub mod input;
+pub mod invariants;
 pub mod json;
 mod json_strict;
 pub mod keys;
@@ -26,6 +27,8 @@ pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod view;
 pub mod words;
