@@ -13,7 +13,7 @@ use super::mail::{Ask, Request, SameRequest, StartOrder};
 use super::shared::Shared;
 use super::summary::{far_wake, summary_of};
 use crate::saga::decide::{Decision, NewSaga, decide, start};
-use crate::saga::duties::duties;
+use crate::saga::duties::{Duties, duties};
 use crate::saga::event::Fact;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::{Context, Input, Rejection};
@@ -62,6 +62,8 @@ pub(super) struct Working {
     pub(super) cold: bool,
     /// A place among the sagas that are recovered at once.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// What the saga owes behind the commit.
+    pub(super) owed: Duties,
 }
 
 impl Batch {
@@ -145,39 +147,37 @@ impl Working {
             locks_held,
         };
         let decision = start(new, &context(shared, now));
-        self.absorb(decision);
-        Verdict::Done
+        self.absorb(decision)
     }
 
     fn decide_input(&mut self, input: &Input, shared: &Shared, now: Timestamp) -> Verdict {
         let Some(saga) = self.current() else { return Verdict::Done };
         match decide(saga, input, &context(shared, now)) {
-            Ok(decision) => {
-                self.absorb(decision);
-                Verdict::Done
-            }
+            Ok(decision) => self.absorb(decision),
             Err(rejection) => Verdict::Refused(refusal_of(rejection)),
         }
     }
 
-    fn absorb(&mut self, decision: Decision) {
+    /// Takes over what was decided. A decision may keep facts and tell the sender no at once.
+    fn absorb(&mut self, decision: Decision) -> Verdict {
         if !decision.facts.is_empty() {
             self.facts.extend(decision.facts);
             self.next = Some(decision.next);
         }
+        decision.refused.map_or(Verdict::Done, |rejection| Verdict::Refused(refusal_of(rejection)))
     }
 
     /// What the store is to write of it; takes the facts. `None` when nothing changed.
     pub(super) fn write(&mut self, shared: &Shared, now: Timestamp) -> Option<SagaWrite> {
         let next = self.next.as_ref()?;
-        let wake_at = duties(next, shared.dispatch.as_ref()).wake_at;
+        self.owed = duties(next, shared.dispatch.as_ref());
         Some(SagaWrite {
             id: next.id.clone(),
             expected_seq: self.base.as_ref().map_or(0, |base| base.seq),
             facts: std::mem::take(&mut self.facts),
             summary: summary_of(next),
             status_before: self.base.as_ref().map(|base| base.status()),
-            far_wake: if next.is_terminal() { None } else { far_wake(wake_at, now) },
+            far_wake: far_wake(self.owed.wake_at, now),
             lock: self.lock_write(next, shared),
         })
     }

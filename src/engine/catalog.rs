@@ -24,7 +24,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn stored(&self) -> StoredDefinition {
+    /// The row the store keeps of it.
+    pub(super) fn stored(&self) -> StoredDefinition {
         let definition = &self.compiled.definition;
         StoredDefinition {
             name: definition.name.clone(),
@@ -170,11 +171,6 @@ impl Catalog {
         let broken = self.broken.read().keys().filter(|(broken, _)| broken == name).map(|(_, v)| *v).max();
         Version(readable.max(broken).map_or(1, |highest| highest.0 + 1))
     }
-}
-
-/// The row the store keeps of an entry.
-pub(super) fn stored(entry: &Entry) -> StoredDefinition {
-    entry.stored()
 }
 
 fn unknown(name: &DefinitionName, version: u32) -> EngineError {

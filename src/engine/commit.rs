@@ -1,5 +1,6 @@
 //! Committing a batch, and what follows from each way it can end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use super::loading::Loading;
 use super::settings::STORE_RETRY;
 use super::shard::{Resident, Shard, answer, refuse};
 use super::summary::far_wake;
-use crate::saga::duties::duties;
+use crate::clock::Stopwatch;
+use crate::saga::duties::{Duties, duties};
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
 use crate::saga::state::Saga;
@@ -40,10 +42,13 @@ impl Shard {
         if changed.is_empty() {
             return;
         }
+        let count = writes.len();
+        let watch = Stopwatch::start();
         let wakes: Vec<_> = writes.iter().map(|write| write.far_wake).collect();
         match self.shared.store.commit(self.shared.fence, writes).await {
             Ok(receipt) => {
                 self.store_pause = STORE_RETRY.0;
+                self.shared.metrics.committed(count, watch.elapsed(), now);
                 for ((id, working), stored_wake) in changed.into_iter().zip(wakes) {
                     if receipt.conflicts.contains(&id) {
                         self.conflicted(id, working);
@@ -69,9 +74,9 @@ impl Shard {
     /// Behind a commit: the new state is shown, clients are answered, what is owed is settled.
     fn committed(&mut self, id: SagaId, mut working: Working, stored_wake: Option<Timestamp>, now: Timestamp) {
         let done = std::mem::take(&mut working.done);
-        let (is_new, was_open) =
-            (working.base().is_none(), working.base().is_none_or(|base| !base.is_terminal()));
-        let permit = working.permit.take();
+        let before = working.base().cloned();
+        let was_open = before.as_ref().is_none_or(|base| !base.is_terminal());
+        let (permit, owed) = (working.permit.take(), std::mem::take(&mut working.owed));
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
         let live = if saga.is_terminal() && !was_open {
             detached(&saga)
@@ -82,12 +87,7 @@ impl Shard {
         if !saga.uses_locks() {
             self.shared.release_locks(&id);
         }
-        if is_new {
-            self.shared.meter.started.one();
-        }
-        if saga.is_terminal() && was_open {
-            self.shared.meter.ended.one();
-        }
+        self.measure(&saga, before.as_deref(), now);
         for (work, verdict) in done {
             answer(work, verdict, &saga, &live);
         }
@@ -95,14 +95,24 @@ impl Shard {
         if saga.is_terminal() {
             self.forget(&id);
         } else {
-            let resident = self.residents.entry(id).or_insert_with(|| Resident::new(&saga, now));
+            let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = saga;
             resident.stored_wake = stored_wake;
             resident.busy_at = now;
-            let id = resident.saga.id.clone();
-            self.settle(&id, now, false);
+            self.settle(&id, owed, now, false);
         }
         drop(permit);
+    }
+
+    fn measure(&self, saga: &Saga, before: Option<&Saga>, now: Timestamp) {
+        let metrics = &self.shared.metrics;
+        let age = now.since(saga.created_at);
+        if saga.committed && before.is_none_or(|before| !before.committed) {
+            metrics.saga_committed(age, now);
+        }
+        if saga.is_terminal() && before.is_none_or(|before| !before.is_terminal()) {
+            metrics.saga_ended(saga.definition.name.as_str(), saga.status().as_str(), age, now);
+        }
     }
 
     /// Nothing was decided: there is nothing to store, and the answers need not wait.
@@ -120,7 +130,7 @@ impl Shard {
             detached(&saga)
         } else {
             self.shared.stuck.note(&saga);
-            let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga, now));
+            let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = Arc::clone(&saga);
             self.door().published.publish(Arc::clone(&saga))
         };
@@ -129,7 +139,8 @@ impl Shard {
         }
         drop(live);
         if (woken || working.cold) && self.residents.contains_key(&id) {
-            self.settle(&id, now, true);
+            let owed = duties(&saga, self.shared.dispatch.as_ref());
+            self.settle(&id, owed, now, true);
         }
     }
 
@@ -200,40 +211,32 @@ impl Shard {
 
     /// Brings what is in flight in line with what is owed: starts what is missing, abandons what
     /// is not owed any more, sets the next wake-up. `idle`: the last look changed nothing.
-    pub(super) fn settle(&mut self, id: &SagaId, now: Timestamp, idle: bool) {
+    fn settle(&mut self, id: &SagaId, owed: Duties, now: Timestamp, idle: bool) {
         let Some(resident) = self.residents.get_mut(id) else { return };
-        let duties = duties(&resident.saga, self.shared.dispatch.as_ref());
-        resident.calls.retain(|call, _| duties.calls.iter().any(|duty| duty.id() == *call));
-        for duty in duties.calls {
+        resident.calls.retain(|call, _| owed.calls.iter().any(|duty| duty.id() == *call));
+        for duty in owed.calls {
             resident
                 .calls
                 .entry(duty.id())
                 .or_insert_with(|| calls::send(&self.shared, &resident.saga, duty));
         }
-        let wake_at = duties.wake_at.map(|wake| if idle { wake.max(self.earliest(wake, now)) } else { wake });
-        self.timers.set(id, wake_at);
-        self.parked.set(id, duties.parked);
-    }
-
-    /// A time that has passed already without effect is tried again after a pause.
-    fn earliest(&self, wake: Timestamp, now: Timestamp) -> Timestamp {
-        if wake <= now {
+        let repeated = idle && owed.wake_at.is_some_and(|wake| wake <= now);
+        if repeated {
             self.shared.meter.idle_wakes.one();
-            now + IDLE_WAKE_PAUSE
-        } else {
-            wake
         }
+        self.timers.set(id, if repeated { Some(now + IDLE_WAKE_PAUSE) } else { owed.wake_at });
+        self.parked.set(id, owed.parked);
     }
 }
 
 impl Resident {
     /// A saga that comes into memory.
-    pub(super) fn new(saga: &Arc<Saga>, now: Timestamp) -> Self {
+    pub(super) fn new(saga: &Arc<Saga>) -> Self {
         Self {
             saga: Arc::clone(saga),
-            calls: std::collections::BTreeMap::new(),
+            calls: BTreeMap::new(),
             stored_wake: None,
-            busy_at: now,
+            busy_at: saga.updated_at,
         }
     }
 }

@@ -65,6 +65,6 @@ impl Locks {
     /// A key that another saga holds and this one waits for.
     pub(super) fn blocked_on(&self, saga: &SagaId) -> Option<LockKey> {
         let queues = self.0.lock();
-        queues.table.ticket_of(saga).and_then(|ticket| queues.table.blocked_on(ticket))
+        queues.table.ticket_of(saga).and_then(|ticket| queues.table.blocked_on(ticket).cloned())
     }
 }

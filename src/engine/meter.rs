@@ -31,10 +31,6 @@ impl Count {
 /// The engine's counts since its start.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Sagas started.
-    pub(super) started: Count,
-    /// Sagas ended.
-    pub(super) ended: Count,
     /// Calls to participants in flight now.
     pub(super) calls_in_flight: Count,
     /// Commits that failed.

@@ -171,7 +171,9 @@ impl Shard {
             batch.working.insert(id, working);
         } else if let Some(reason) = self.shared.stuck.quarantined(&id) {
             refuse(work, EngineError::DataLoss(reason));
-        } else if matches!(&work, Work::Request(Request { ask: Ask::Start(_), .. })) {
+        } else if matches!(&work, Work::Request(Request { ask: Ask::Start(_), .. }))
+            && self.shared.locks.ticket_of(&id).is_none()
+        {
             // Nobody here knows the id. Should the store know it, the commit leaves it out and
             // says so, and the start is decided again on what is there.
             self.start_new(id, work, batch);

@@ -15,6 +15,7 @@ use super::published::Published;
 use super::settings::{EngineSettings, RETRY_AFTER};
 use super::stuck::Stuck;
 use crate::clock::{SharedClock, Stopwatch};
+use crate::metrics::Metrics;
 use crate::participant::Dispatch;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) shards: Vec<Door>,
     pub(super) stuck: Stuck,
     pub(super) meter: Meter,
+    pub(super) metrics: Metrics,
     pub(super) loads: Semaphore,
     pub(super) waits: Arc<Semaphore>,
     pub(super) watches: Arc<Semaphore>,

@@ -50,7 +50,7 @@ impl Stuck {
         lists.forget(&saga.id);
         if blocked {
             let suggested = view::suggested_command(saga).unwrap_or_default();
-            for block in view::blocks(saga) {
+            for block in saga.blocks() {
                 lists.add(StuckItem {
                     saga_id: saga.id.clone(),
                     definition: saga.definition.name.clone(),

@@ -2,7 +2,6 @@
 
 use super::batch::{Batch, Work};
 use super::commit::stored_wake_of;
-use super::settings::STORE_RETRY;
 use super::shard::Shard;
 use crate::saga::duties::duties;
 use crate::saga::ids::{SagaId, Timestamp};
@@ -42,6 +41,7 @@ impl Shard {
 
     fn report(&self, id: &SagaId, finding: &str) {
         self.shared.meter.mended.one();
+        self.shared.metrics.sweeper_found("standing_still");
         tracing::error!(saga = %id, finding, "the sweeper found a saga standing still and set it going");
     }
 
@@ -51,8 +51,7 @@ impl Shard {
         let stored = resident.stored_wake.or_else(|| stored_wake_of(&resident.saga, wake_at));
         let far = wake_at.is_none_or(|wake| wake > now + FAR_WAKE && stored == Some(wake));
         let idle = now.since(resident.busy_at) >= self.shared.settings.evict_after;
-        let awaited = self.store_pause > STORE_RETRY.0;
-        if far && idle && !awaited && self.door().published.remove_unless_followed(id) {
+        if far && idle && self.door().published.remove_unless_followed(id) {
             self.residents.remove(id);
             self.timers.clear(id);
             self.shared.meter.evicted.one();

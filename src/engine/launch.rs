@@ -1,0 +1,121 @@
+//! Bringing an engine up over a store, and letting it down again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::Engine;
+use super::background;
+use super::catalog::Catalog;
+use super::locks::Locks;
+use super::mail::mailbox;
+use super::meter::Meter;
+use super::published::Published;
+use super::settings::{EngineSettings, LOADS_AT_ONCE, WAITS_MAX, WATCHES_MAX};
+use super::shard::Shard;
+use super::shared::{Door, Shared};
+use super::stuck::Stuck;
+use crate::clock::{SharedClock, Stopwatch};
+use crate::metrics::Metrics;
+use crate::participant::Dispatch;
+use crate::store::{Fence, Store, StoreError};
+use crate::tasks::{Death, Tasks};
+
+/// What an engine is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where sagas are kept; opened, so that its epoch is this engine's own.
+    pub store: Arc<dyn Store>,
+    /// How participants are called.
+    pub dispatch: Arc<dyn Dispatch>,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// The daemon's tasks; the engine stops when they are told to.
+    pub tasks: Tasks,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// What an operator may set.
+    pub settings: EngineSettings,
+}
+
+/// Why an engine did not come up. Starting again can help once the cause is gone.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// The store did not give what every engine needs at its start.
+    #[error("start: reading {what} from the store failed")]
+    Store {
+        what: &'static str,
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl Engine {
+    /// Reads definitions and lock tickets, starts the shards, and takes up open sagas in the
+    /// background. Requests are served at once.
+    ///
+    /// # Errors
+    /// [`LaunchError`] when the store does not answer.
+    pub async fn launch(parts: Parts) -> Result<Self, LaunchError> {
+        let failed = |what| move |source| LaunchError::Store { what, source };
+        let definitions = parts.store.definitions().await.map_err(failed("the definitions"))?;
+        let tickets = parts.store.lock_tickets().await.map_err(failed("the lock tickets"))?;
+        let identity = parts.store.identity().clone();
+        let (doors, inboxes): (Vec<_>, Vec<_>) = (0..parts.settings.shards.max(1))
+            .map(|_| {
+                let (mailbox, inbox) = mailbox();
+                (Door { mailbox, published: Published::default() }, inbox)
+            })
+            .unzip();
+        let shared = Arc::new(Shared {
+            store: parts.store,
+            dispatch: parts.dispatch,
+            clock: parts.clock,
+            tasks: parts.tasks,
+            settings: parts.settings,
+            fence: Fence { epoch: identity.epoch },
+            token_secret: identity.token_secret,
+            catalog: Catalog::load(definitions),
+            registering: tokio::sync::Mutex::new(()),
+            locks: Locks::rebuild(tickets),
+            shards: doors,
+            stuck: Stuck::default(),
+            meter: Meter::default(),
+            metrics: parts.metrics,
+            loads: Semaphore::new(LOADS_AT_ONCE),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            started: Stopwatch::start(),
+            recovered: AtomicBool::new(false),
+            next_parked_look: AtomicI64::new(0),
+        });
+        let (working, ended) = tokio::sync::watch::channel(());
+        let working = Arc::new(working);
+        for (ix, inbox) in inboxes.into_iter().enumerate() {
+            let shard = Shard::new(ix, Arc::clone(&shared));
+            let working = Arc::clone(&working);
+            shared.tasks.spawn("shard", Death::Fatal, async move {
+                shard.run(inbox).await;
+                drop(working);
+            });
+        }
+        background::start(&shared);
+        Ok(Self { shared, ended })
+    }
+
+    /// Takes no more requests, finishes the commits in hand, drops the calls in flight and closes
+    /// the store. A dropped call is unknown to the next daemon, which asks again. Stops the tasks
+    /// of the whole daemon.
+    ///
+    /// # Errors
+    /// The store could not be closed cleanly; what was acknowledged is stored all the same.
+    pub async fn drain(&self) -> Result<(), StoreError> {
+        self.shared.tasks.stop();
+        let mut ended = self.ended.clone();
+        // An error says that every shard has ended.
+        while ended.changed().await.is_ok() {}
+        self.shared.store.close().await
+    }
+}
