@@ -1,9 +1,12 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
 pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod metrics;
 pub mod participant;
 pub mod proto;
 pub mod saga;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
