@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod definition;
 pub mod engine;
 pub mod metrics;
 pub mod participant;
