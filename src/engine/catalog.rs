@@ -12,9 +12,6 @@ use crate::saga::definition::Definition;
 use crate::saga::ids::{DefinitionName, Digest, Timestamp, Version};
 use crate::store::StoredDefinition;
 
-/// The name definitions that came through the API go by in messages.
-const SOURCE_NAME: &str = "source";
-
 /// One version of one definition.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -70,7 +67,7 @@ impl Catalog {
     pub(super) fn load(stored: Vec<StoredDefinition>) -> Self {
         let catalog = Self::default();
         for row in stored {
-            match definition::compile(&row.source, SOURCE_NAME, row.version) {
+            match definition::compile(&row.source, None, row.version) {
                 Ok(compiled) => catalog.put(Entry {
                     compiled: Arc::new(compiled),
                     active: row.active,
@@ -179,7 +176,7 @@ fn unknown(name: &DefinitionName, version: u32) -> EngineError {
 }
 
 fn compile(source: &str, version: Version) -> Result<Compiled, EngineError> {
-    definition::compile(source, SOURCE_NAME, version).map_err(|problems| {
+    definition::compile(source, None, version).map_err(|problems| {
         EngineError::Invalid(
             problems.iter().map(|problem| Violation::new("source", describe(problem))).collect(),
         )

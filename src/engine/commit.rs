@@ -18,7 +18,7 @@ use crate::saga::duties::{Duties, duties};
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
 use crate::saga::state::Saga;
-use crate::store::{StoreError, SagaWrite};
+use crate::store::{SagaWrite, StoreError};
 
 /// A wake-up that changed nothing is not repeated sooner than this.
 const IDLE_WAKE_PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +72,13 @@ impl Shard {
     }
 
     /// Behind a commit: the new state is shown, clients are answered, what is owed is settled.
-    fn committed(&mut self, id: SagaId, mut working: Working, stored_wake: Option<Timestamp>, now: Timestamp) {
+    fn committed(
+        &mut self,
+        id: SagaId,
+        mut working: Working,
+        stored_wake: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let done = std::mem::take(&mut working.done);
         let before = working.base().cloned();
         let was_open = before.as_ref().is_none_or(|base| !base.is_terminal());
@@ -232,12 +238,7 @@ impl Shard {
 impl Resident {
     /// A saga that comes into memory.
     pub(super) fn new(saga: &Arc<Saga>) -> Self {
-        Self {
-            saga: Arc::clone(saga),
-            calls: BTreeMap::new(),
-            stored_wake: None,
-            busy_at: saga.updated_at,
-        }
+        Self { saga: Arc::clone(saga), calls: BTreeMap::new(), stored_wake: None, busy_at: saga.updated_at }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -22,6 +23,9 @@ use crate::metrics::Metrics;
 use crate::participant::Dispatch;
 use crate::store::{Fence, Store, StoreError};
 use crate::tasks::{Death, Tasks};
+
+/// How long the commits in hand may take to end when the engine is let down.
+const DRAIN_MAX: Duration = Duration::from_secs(4);
 
 /// What an engine is made of.
 #[derive(Clone)]
@@ -115,7 +119,10 @@ impl Engine {
         self.shared.tasks.stop();
         let mut ended = self.ended.clone();
         // An error says that every shard has ended.
-        while ended.changed().await.is_ok() {}
+        let all_ended = async { while ended.changed().await.is_ok() {} };
+        if tokio::time::timeout(DRAIN_MAX, all_ended).await.is_err() {
+            tracing::warn!("a commit in hand has not ended; whether it is stored is unknown");
+        }
         self.shared.store.close().await
     }
 }

@@ -36,9 +36,8 @@ pub(super) struct Loading {
 impl Loading {
     /// Answers the requests that wait; the inputs stay.
     pub(super) fn refuse_waiting(&mut self, refusal: &EngineError) {
-        let (requests, inputs) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|work| matches!(work, Work::Request(_)));
+        let (requests, inputs) =
+            std::mem::take(&mut self.held).into_iter().partition(|work| matches!(work, Work::Request(_)));
         self.held = inputs;
         for work in requests {
             refuse(work, refusal.clone());
@@ -73,8 +72,7 @@ impl Shard {
         if !saga.uses_locks() {
             self.shared.release_locks(&id);
         }
-        let granted =
-            matches!(saga.stage, Stage::AwaitingLocks { .. }) && self.shared.locks.holds(&id);
+        let granted = matches!(saga.stage, Stage::AwaitingLocks { .. }) && self.shared.locks.holds(&id);
         let ended = saga.is_terminal();
         let mut working = Working::cold(saga, loading.permit);
         let mut todo = Vec::new();

@@ -29,8 +29,7 @@ impl Engine {
     /// otherwise; `Unavailable`.
     pub async fn complete(&self, token: &str, outcome: Completion) -> Result<(), EngineError> {
         self.shared.check_taking()?;
-        let (id, step, phase) =
-            parse_token(&self.shared.token_secret, token).ok_or_else(unknown_token)?;
+        let (id, step, phase) = parse_token(&self.shared.token_secret, token).ok_or_else(unknown_token)?;
         match self.ask(&id, Ask::Complete { step, phase, outcome }).await {
             Ok(_) => Ok(()),
             Err(EngineError::NotFound { .. }) => Err(unknown_token()),

@@ -20,7 +20,9 @@ use super::load::load_for_shard;
 use super::loading::Loading;
 use super::mail::{Ask, Inbox, Mail, Request};
 use super::parked::Parked;
-use super::settings::{BATCH_MAX, HELD_REQUESTS_MAX, RETRY_AFTER, STORE_RETRY, SWEEP_AT_ONCE, UNPARK_AT_ONCE};
+use super::settings::{
+    BATCH_MAX, HELD_REQUESTS_MAX, RETRY_AFTER, STORE_RETRY, SWEEP_AT_ONCE, UNPARK_AT_ONCE,
+};
 use super::shared::{Door, Shared};
 use super::timers::Timers;
 use crate::saga::ids::{SagaId, Timestamp};
@@ -138,7 +140,11 @@ impl Shard {
                     || batch.working.contains_key(&id)
                     || self.shared.stuck.quarantined(&id).is_some();
                 if !known {
-                    self.begin_load(id, Loading { permit: Some(permit), ..Loading::default() }, Duration::ZERO);
+                    self.begin_load(
+                        id,
+                        Loading { permit: Some(permit), ..Loading::default() },
+                        Duration::ZERO,
+                    );
                 }
             }
             Mail::LookAtParked => {

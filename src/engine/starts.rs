@@ -176,9 +176,8 @@ impl Engine {
 }
 
 fn check_input(entry: &Entry, request: &StartRequest) -> Result<(), EngineError> {
-    let invalid = |description: String| {
-        Err(EngineError::Invalid(vec![Violation::new("input_json", description)]))
-    };
+    let invalid =
+        |description: String| Err(EngineError::Invalid(vec![Violation::new("input_json", description)]));
     if !request.input.value().is_object() {
         return invalid("must be a JSON object".to_owned());
     }
@@ -193,7 +192,7 @@ fn check_input(entry: &Entry, request: &StartRequest) -> Result<(), EngineError>
         .map(|violation| {
             let field = match violation.field.as_str() {
                 "" => "input_json".to_owned(),
-                path if path.starts_with("input_json") => path.to_owned(),
+                path if path.starts_with('[') => format!("input_json{path}"),
                 path => format!("input_json.{path}"),
             };
             Violation::new(field, violation.problem)
