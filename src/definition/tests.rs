@@ -1,3 +1,5 @@
+//! Every mistake a definition can have, with its place.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What expressions and templates give, and what they refuse.
+
 use serde_json::json;
 
 use super::*;
