@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::loading::pause_after;
 use super::mail::Mail;
+use super::participants;
 use super::settings::{RECOVERIES_AT_ONCE, RECOVERY_PAGE};
 use super::shared::Shared;
 use crate::saga::ids::SagaId;
@@ -28,6 +29,8 @@ pub(super) fn start(shared: &Arc<Shared>) {
     spawn(shared, "far wake-ups", Death::Fatal, wake_what_is_due);
     spawn(shared, "parked looks", Death::Fatal, look_at_parked);
     spawn(shared, "sweeper", Death::Fatal, sweep);
+    spawn(shared, "participants that are back", Death::Fatal, hear_of_participants);
+    spawn(shared, "expired registrations", Death::Fatal, participants::drop_expired);
     if !shared.settings.retain.is_zero() {
         spawn(shared, "retention", Death::Logged, forget_what_is_old);
     }
@@ -110,7 +113,15 @@ async fn wake_what_is_due(shared: Arc<Shared>) {
     }
 }
 
-/// Beside being told by [`super::Engine::participants_changed`], parked sagas look by themselves.
+/// Parked sagas look at once when some participant may be back.
+async fn hear_of_participants(shared: Arc<Shared>) {
+    let mut changes = shared.registry.changes();
+    while changes.changed().await.is_ok() {
+        tell_all(&shared, || Mail::LookAtParked);
+    }
+}
+
+/// Beside being told, parked sagas look by themselves.
 async fn look_at_parked(shared: Arc<Shared>) {
     let every = shared.settings.parked_look_every;
     loop {

@@ -14,13 +14,14 @@ use super::locks::Locks;
 use super::mail::mailbox;
 use super::meter::Meter;
 use super::published::Published;
-use super::settings::{EngineSettings, LOADS_AT_ONCE, WAITS_MAX, WATCHES_MAX};
+use super::settings::{EngineSettings, LOADS_AT_ONCE, WAITS_MAX};
 use super::shard::Shard;
 use super::shared::{Door, Shared};
 use super::stuck::Stuck;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::participant::Dispatch;
+use crate::participant::registry::Registry;
 use crate::store::{Fence, Store, StoreError};
 use crate::tasks::{Death, Tasks};
 
@@ -34,6 +35,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// How participants are called.
     pub dispatch: Arc<dyn Dispatch>,
+    /// Who the participants are; what the configuration says is in it already.
+    pub registry: Registry,
     /// What time it is.
     pub clock: SharedClock,
     /// The daemon's tasks; the engine stops when they are told to.
@@ -66,19 +69,21 @@ impl Engine {
         let failed = |what| move |source| LaunchError::Store { what, source };
         let definitions = parts.store.definitions().await.map_err(failed("the definitions"))?;
         let tickets = parts.store.lock_tickets().await.map_err(failed("the lock tickets"))?;
+        let registrations = parts.store.registrations().await.map_err(failed("the registrations"))?;
         let identity = parts.store.identity().clone();
-        let (doors, inboxes): (Vec<_>, Vec<_>) = (0..parts.settings.shards.max(1))
+        let settings = parts.settings;
+        let (doors, inboxes): (Vec<_>, Vec<_>) = (0..settings.shards.max(1))
             .map(|_| {
-                let (mailbox, inbox) = mailbox();
+                let (mailbox, inbox) = mailbox(settings.mailbox_max, settings.batch_max);
                 (Door { mailbox, published: Published::default() }, inbox)
             })
             .unzip();
         let shared = Arc::new(Shared {
             store: parts.store,
             dispatch: parts.dispatch,
+            registry: parts.registry,
             clock: parts.clock,
             tasks: parts.tasks,
-            settings: parts.settings,
             fence: Fence { epoch: identity.epoch },
             token_secret: identity.token_secret,
             catalog: Catalog::load(definitions),
@@ -90,8 +95,9 @@ impl Engine {
             metrics: parts.metrics,
             loads: Semaphore::new(LOADS_AT_ONCE),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
-            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            watches: Arc::new(Semaphore::new(settings.watches_max)),
             started: Stopwatch::start(),
+            settings,
             recovered: AtomicBool::new(false),
             next_parked_look: AtomicI64::new(0),
         });
@@ -105,8 +111,10 @@ impl Engine {
                 drop(working);
             });
         }
-        background::start(&shared);
-        Ok(Self { shared, ended })
+        let engine = Self { shared, ended };
+        engine.restore_registrations(registrations).await;
+        background::start(&engine.shared);
+        Ok(engine)
     }
 
     /// Takes no more requests, finishes the commits in hand, drops the calls in flight and closes

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::error::EngineError;
 use super::load::Loaded;
 use super::published::Live;
-use super::settings::{BATCH_INSIDE_MAX, BATCH_MAX, MAILBOX_MAX, RETRY_AFTER};
+use super::settings::RETRY_AFTER;
 use crate::saga::definition::Definition;
 use crate::saga::event::Started;
 use crate::saga::ids::{LockKey, SagaId};
@@ -116,13 +116,14 @@ pub(super) struct Mailbox {
 pub(super) struct Inbox {
     requests: mpsc::Receiver<Request>,
     inside: mpsc::UnboundedReceiver<Mail>,
+    batch_max: usize,
 }
 
 /// The two ends of a shard's boxes.
-pub(super) fn mailbox() -> (Mailbox, Inbox) {
-    let (requests, requests_out) = mpsc::channel(MAILBOX_MAX);
+pub(super) fn mailbox(mailbox_max: usize, batch_max: usize) -> (Mailbox, Inbox) {
+    let (requests, requests_out) = mpsc::channel(mailbox_max);
     let (inside, inside_out) = mpsc::unbounded_channel();
-    (Mailbox { requests, inside }, Inbox { requests: requests_out, inside: inside_out })
+    (Mailbox { requests, inside }, Inbox { requests: requests_out, inside: inside_out, batch_max })
 }
 
 impl Mailbox {
@@ -131,7 +132,7 @@ impl Mailbox {
         let (answer, answered) = oneshot::channel();
         self.requests.try_send(Request { id, ask, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => EngineError::Overloaded {
-                reason: format!("{MAILBOX_MAX} requests wait already"),
+                reason: format!("{} requests wait already", self.requests.max_capacity()),
                 retry_after: RETRY_AFTER,
             },
             mpsc::error::TrySendError::Closed(_) => EngineError::Stopping,
@@ -152,7 +153,7 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// Waits for mail and takes what is there, at most [`BATCH_MAX`].
+    /// Waits for mail and takes what is there, at most one batch.
     pub(super) async fn next(&mut self, batch: &mut Vec<Mail>) {
         tokio::select! {
             biased;
@@ -165,11 +166,13 @@ impl Inbox {
 
     /// Takes what is there without waiting.
     pub(super) fn take_ready(&mut self, batch: &mut Vec<Mail>) {
-        while batch.len() < BATCH_INSIDE_MAX {
+        // Clients keep a quarter of each batch, so that they are never shut out.
+        let inside_max = self.batch_max.div_ceil(4) * 3;
+        while batch.len() < inside_max {
             let Ok(mail) = self.inside.try_recv() else { break };
             batch.push(mail);
         }
-        while batch.len() < BATCH_MAX {
+        while batch.len() < self.batch_max {
             let Ok(request) = self.requests.try_recv() else { break };
             batch.push(Mail::Request(request));
         }

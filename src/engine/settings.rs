@@ -2,12 +2,6 @@
 
 use std::time::Duration;
 
-/// Client requests one shard keeps waiting; the next one is refused.
-pub const MAILBOX_MAX: usize = 1_024;
-/// Mails decided into one commit.
-pub const BATCH_MAX: usize = 256;
-/// Of these, at most so many may come from inside, so that clients are never shut out.
-pub const BATCH_INSIDE_MAX: usize = 192;
 /// Requests kept for one saga while it is read from the store.
 pub const HELD_REQUESTS_MAX: usize = 64;
 /// Sagas read from the store at once.
@@ -18,8 +12,6 @@ pub const RECOVERIES_AT_ONCE: usize = 128;
 pub const RESIDENT_MAX: usize = 250_000;
 /// Clients waiting for a saga at once.
 pub const WAITS_MAX: usize = 50_000;
-/// Open watch streams.
-pub const WATCHES_MAX: usize = 4_096;
 /// Sagas in one page of the recovery's scan.
 pub const RECOVERY_PAGE: usize = 256;
 /// Facts a watcher reads from the store at once.
@@ -30,8 +22,6 @@ pub const UNPARK_AT_ONCE: usize = 256;
 pub const SWEEP_AT_ONCE: usize = 2_000;
 /// Sagas that cannot be read of which the reasons are kept.
 pub const QUARANTINE_MAX: usize = 100_000;
-/// Longest input of a saga, in bytes.
-pub const INPUT_MAX_BYTES: usize = 1024 * 1024;
 /// The shortest and the longest pause before the store is asked again after it failed.
 pub const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// When a client that was refused for lack of room should try again.
@@ -42,6 +32,14 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct EngineSettings {
     /// Tasks that decide sagas; each saga belongs to one by the hash of its id. At least 1.
     pub shards: usize,
+    /// Client requests that wait in one shard's mail box; the next one is refused.
+    pub mailbox_max: usize,
+    /// Mails decided into one commit.
+    pub batch_max: usize,
+    /// Open watch streams.
+    pub watches_max: usize,
+    /// Longest input of a saga, in bytes.
+    pub input_max_bytes: usize,
     /// How long ended sagas are kept; zero for ever.
     pub retain: Duration,
     /// How often the sweeper looks whether something comes next for every saga.
@@ -58,6 +56,10 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             shards: 2,
+            mailbox_max: 4_096,
+            batch_max: 256,
+            watches_max: 1_024,
+            input_max_bytes: 1024 * 1024,
             retain: Duration::ZERO,
             sweep_every: Duration::from_secs(10),
             parked_look_every: Duration::from_secs(5),

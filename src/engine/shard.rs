@@ -20,9 +20,7 @@ use super::load::load_for_shard;
 use super::loading::Loading;
 use super::mail::{Ask, Inbox, Mail, Request};
 use super::parked::Parked;
-use super::settings::{
-    BATCH_MAX, HELD_REQUESTS_MAX, RETRY_AFTER, STORE_RETRY, SWEEP_AT_ONCE, UNPARK_AT_ONCE,
-};
+use super::settings::{HELD_REQUESTS_MAX, RETRY_AFTER, STORE_RETRY, SWEEP_AT_ONCE, UNPARK_AT_ONCE};
 use super::shared::{Door, Shared};
 use super::timers::Timers;
 use crate::saga::ids::{SagaId, Timestamp};
@@ -75,7 +73,7 @@ impl Shard {
     /// Works until the daemon stops; the commit in hand is finished first.
     pub(super) async fn run(mut self, mut inbox: Inbox) {
         let stop = self.shared.tasks.stopping();
-        let mut mails = Vec::with_capacity(BATCH_MAX);
+        let mut mails = Vec::with_capacity(self.shared.settings.batch_max);
         while !stop.is_cancelled() {
             if self.unpark.is_empty() && self.sweep.is_empty() {
                 let until_timer = self.until_next_timer();
@@ -115,7 +113,7 @@ impl Shard {
         for mail in mails.drain(..) {
             self.take(mail, &mut batch);
         }
-        for id in self.timers.due(batch.now, BATCH_MAX) {
+        for id in self.timers.due(batch.now, self.shared.settings.batch_max) {
             self.take_work(id, Work::Input(Input::Wake), &mut batch);
         }
         let unparked = self.unpark.len().min(UNPARK_AT_ONCE);

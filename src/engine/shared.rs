@@ -17,6 +17,7 @@ use super::stuck::Stuck;
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::participant::Dispatch;
+use crate::participant::registry::Registry;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
 use crate::saga::state::Saga;
@@ -27,6 +28,7 @@ use crate::tasks::Tasks;
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) dispatch: Arc<dyn Dispatch>,
+    pub(super) registry: Registry,
     pub(super) clock: SharedClock,
     pub(super) tasks: Tasks,
     pub(super) settings: EngineSettings,

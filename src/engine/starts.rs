@@ -10,7 +10,7 @@ use super::follow;
 use super::load::{Loaded, load};
 use super::mail::{Accepted, Ask, SameRequest, StartOrder};
 use super::request::{StartAnswer, StartRequest};
-use super::settings::{INPUT_MAX_BYTES, RESIDENT_MAX, RETRY_AFTER};
+use super::settings::{RESIDENT_MAX, RETRY_AFTER};
 use crate::clock::Stopwatch;
 use crate::saga::event::Event;
 use crate::saga::expr::lock_keys;
@@ -107,7 +107,7 @@ impl Engine {
         same: SameRequest,
     ) -> Result<StartOrder, EngineError> {
         let entry = self.shared.catalog.for_start(&request.definition, request.version)?;
-        check_input(&entry, request)?;
+        check_input(&entry, request, self.shared.settings.input_max_bytes)?;
         let definition = Arc::clone(&entry.compiled.definition);
         let locks = self.lock_keys(id, &entry, request)?;
         self.check_room()?;
@@ -175,15 +175,15 @@ impl Engine {
     }
 }
 
-fn check_input(entry: &Entry, request: &StartRequest) -> Result<(), EngineError> {
+fn check_input(entry: &Entry, request: &StartRequest, bytes_max: usize) -> Result<(), EngineError> {
     let invalid =
         |description: String| Err(EngineError::Invalid(vec![Violation::new("input_json", description)]));
     if !request.input.value().is_object() {
         return invalid("must be a JSON object".to_owned());
     }
     let bytes = request.input.text().len();
-    if bytes > INPUT_MAX_BYTES {
-        return invalid(format!("has {bytes} bytes, over the limit of {INPUT_MAX_BYTES}"));
+    if bytes > bytes_max {
+        return invalid(format!("has {bytes} bytes, over the limit of {bytes_max}"));
     }
     let Some(check) = &entry.compiled.input_check else { return Ok(()) };
     let violations: Vec<Violation> = check

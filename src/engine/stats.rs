@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use super::Engine;
 use super::error::EngineError;
 use super::request::EngineStats;
-use super::settings::MAILBOX_MAX;
 
 impl Engine {
     /// Figures as of this moment.
@@ -19,7 +18,7 @@ impl Engine {
             counters: shared.store.counters().await?,
             calls_in_flight: shared.meter.calls_in_flight.get(),
             mail_depths: shared.shards.iter().map(|door| door.mailbox.depth() as u64).collect(),
-            mail_capacity: MAILBOX_MAX as u64,
+            mail_capacity: shared.settings.mailbox_max as u64,
             stuck,
             quarantined,
             resident: shared.shards.iter().map(|door| door.published.len() as u64).sum(),

@@ -15,6 +15,7 @@ use crate::engine::request::{SagaView, StartAnswer, StartRequest, WaitFor};
 use crate::engine::settings::EngineSettings;
 use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
+use crate::participant::registry::Registry;
 use crate::participant::{Dispatch, Outgoing};
 use crate::saga::ids::{DefinitionName, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::Reach;
@@ -195,6 +196,7 @@ impl World {
         let parts = Parts {
             store: Arc::new(store.clone()),
             dispatch: Arc::clone(&participants) as Arc<dyn Dispatch>,
+            registry: Registry::new(Arc::clone(&clock) as Arc<dyn Clock>),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             tasks: tasks.clone(),
             metrics: Metrics::new(clock.now()),
