@@ -1,95 +1,85 @@
 //! Drives sagas: mail in, decide, one commit for many, apply, settle what is owed.
+//!
+//! ```text
+//!  Engine (handle) ──► mail ──► shard ──► batch ──► store.commit
+//!     │  starts, follow, operate          ▲            │
+//!     │  list, definitions, stats         │            ▼
+//!     └──► published ◄── one watch a saga ┴── commit: publish, answer, settle ──► calls, timers
+//!                                             background: recovery, sweeper, far wake-ups
+//! ```
+//!
+//! The rules are in [`crate::saga`]; nothing here decides what a saga does. Nothing leaves the
+//! process before its fact is stored: answers and calls come behind the commit.
 
+mod background;
+mod batch;
+mod calls;
+mod catalog;
+mod commit;
+mod definitions;
 pub mod error;
+mod follow;
+mod launch;
+mod list;
+mod load;
+mod loading;
+mod locks;
+mod mail;
+mod meter;
+mod operate;
+mod parked;
+mod participants;
+mod published;
+pub mod registry_port;
 pub mod request;
+pub mod settings;
+mod shard;
+mod shared;
+mod starts;
+mod stats;
+mod stuck;
+mod summary;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod timers;
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use crate::saga::ids::{DefinitionName, SagaId};
-use crate::saga::input::Completion;
-use crate::saga::view::Explanation;
+pub use launch::{LaunchError, Parts};
+
+use crate::saga::ids::SagaId;
 use error::EngineError;
-use request::{
-    DefinitionAnswer, DefinitionView, EngineStats, FactStream, ListAnswer, ListRequest, RepairAnswer,
-    RepairRequest, SagaView, StartAnswer, StartRequest, StuckItem, WaitFor,
-};
+use mail::{Accepted, Ask, Mail};
+use shared::Shared;
 
 /// The running engine. Clones share it; it is the only way in.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    shared: Arc<Shared>,
+    /// Closes once every shard has ended.
+    ended: tokio::sync::watch::Receiver<()>,
+}
 
-#[allow(unused_variables, clippy::unused_async, reason = "signatures only, until the engine is written")]
 impl Engine {
-    pub async fn start(&self, request: StartRequest) -> Result<StartAnswer, EngineError> {
-        unimplemented!()
+    /// Some participant may be reachable that was not: sagas that wait for it look at once.
+    pub fn participants_changed(&self) {
+        background::tell_all(&self.shared, || Mail::LookAtParked);
     }
-    pub async fn get(&self, id: &SagaId) -> Result<SagaView, EngineError> {
-        unimplemented!()
+
+    /// Whether recovery has looked at every open saga.
+    #[must_use]
+    pub fn has_recovered(&self) -> bool {
+        self.shared.recovered.load(std::sync::atomic::Ordering::Acquire)
     }
-    /// Answers with the saga as it stands when `timeout` passes first.
-    pub async fn wait(
-        &self,
-        id: &SagaId,
-        wait_for: WaitFor,
-        timeout: Duration,
-    ) -> Result<SagaView, EngineError> {
-        unimplemented!()
+
+    async fn ask(&self, id: &SagaId, ask: Ask) -> Result<Accepted, EngineError> {
+        self.shared.shard_of(id).mailbox.ask(id.clone(), ask).await
     }
-    pub async fn watch(&self, id: &SagaId, after_seq: u64, follow: bool) -> Result<FactStream, EngineError> {
-        unimplemented!()
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("epoch", &self.shared.fence.epoch).finish_non_exhaustive()
     }
-    pub async fn list(&self, request: ListRequest) -> Result<ListAnswer, EngineError> {
-        unimplemented!()
-    }
-    pub async fn cancel(&self, id: &SagaId, actor: String, reason: String) -> Result<SagaView, EngineError> {
-        unimplemented!()
-    }
-    /// Finishes a step that answered pending, by its token.
-    pub async fn complete(&self, token: &str, outcome: Completion) -> Result<(), EngineError> {
-        unimplemented!()
-    }
-    pub async fn repair(&self, request: RepairRequest) -> Result<RepairAnswer, EngineError> {
-        unimplemented!()
-    }
-    pub async fn explain(&self, id: &SagaId) -> Result<(Explanation, SagaView), EngineError> {
-        unimplemented!()
-    }
-    /// Oldest first; page by (page_size, page_token); the total is exact.
-    pub async fn list_stuck(
-        &self,
-        page_size: usize,
-        page_token: &str,
-    ) -> Result<(Vec<StuckItem>, String, u64), EngineError> {
-        unimplemented!()
-    }
-    pub async fn stats(&self) -> Result<EngineStats, EngineError> {
-        unimplemented!()
-    }
-    pub async fn register_definition(
-        &self,
-        source: &str,
-        validate_only: bool,
-    ) -> Result<DefinitionAnswer, EngineError> {
-        unimplemented!()
-    }
-    /// Version 0: the highest, active or not.
-    pub async fn definition(
-        &self,
-        name: &DefinitionName,
-        version: u32,
-    ) -> Result<DefinitionView, EngineError> {
-        unimplemented!()
-    }
-    /// All versions of all definitions, by name and version.
-    pub async fn definitions(&self) -> Result<Vec<DefinitionView>, EngineError> {
-        unimplemented!()
-    }
-    pub async fn retire_definition(
-        &self,
-        name: &DefinitionName,
-        version: u32,
-    ) -> Result<DefinitionView, EngineError> {
-        unimplemented!()
-    }
-    // Participants: register / renew / deregister / list delegate to participant::Registry and keep it durable.
 }
