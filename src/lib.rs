@@ -1,6 +1,7 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
 pub mod clock;
+pub mod engine;
 pub mod participant;
 pub mod proto;
 pub mod saga;
