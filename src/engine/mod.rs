@@ -1,6 +1,7 @@
 //! Drives sagas: mail in, decide, one commit for many, apply, settle what is owed.
 
 pub mod error;
+pub mod registry_port;
 pub mod request;
 
 use std::time::Duration;

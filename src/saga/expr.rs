@@ -41,6 +41,12 @@ pub struct EvalError {
 pub struct Expr {}
 
 impl Expr {
+    /// The CEL source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        ""
+    }
+
     /// Its value.
     ///
     /// # Errors
