@@ -29,8 +29,7 @@ impl DefinitionService for DefinitionApi {
         let request = request.into_inner();
         let source = parse::source(request.source).map_err(from_engine)?;
         let engine = &self.context.engine;
-        let answer =
-            engine.register_definition(&source, request.validate_only).await.map_err(from_engine)?;
+        let answer = engine.register_definition(&source, request.validate_only).await.map_err(from_engine)?;
         Ok(Response::new(proto::RegisterDefinitionResponse {
             definition: Some(convert::definition(&answer.view)),
             existed: answer.existed,
@@ -90,7 +89,7 @@ fn page<'a>(list: &parse::ListDefinitions, all: &'a [DefinitionView]) -> (Vec<&'
     let more = wanted.len() > list.page_size;
     wanted.truncate(list.page_size);
     let token = match wanted.last() {
-        Some(last) if more => parse::next_page_token(list, place(last)),
+        Some(end) if more => parse::next_page_token(list, place(end)),
         Some(_) | None => String::new(),
     };
     (wanted, token)

@@ -156,9 +156,17 @@ impl Shared {
     /// The answer with a body that reports its end.
     fn watched(&self, response: Response<Body>, rpc: InFlight) -> Response<Body> {
         let code = code_in(response.headers());
-        // No method of ours answers OUT_OF_RANGE: it is the codec's word for a long message.
-        if code == Some(Code::OutOfRange) {
-            return rpc.answer(status::message_too_long(self.message_max_bytes));
+        // No method of ours answers with these: they are the codec's words for a message that is
+        // too long or cannot be read, both of which only the client can mend.
+        match code {
+            Some(Code::OutOfRange) => {
+                return rpc.answer(status::bad_message(&format!(
+                    "is longer than {} bytes",
+                    self.message_max_bytes
+                )));
+            }
+            Some(Code::Internal) => return rpc.answer(status::bad_message("cannot be decoded")),
+            _ => {}
         }
         let cut = match rpc.method.class {
             Class::Stream => Some(Box::pin(self.draining.clone().cancelled_owned())),
@@ -276,9 +284,7 @@ impl HttpBody for WatchedBody {
             let status = status::from_engine(EngineError::Stopping);
             self.finish(status.code());
             let mut trailers = HeaderMap::new();
-            return Poll::Ready(Some(
-                status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)),
-            ));
+            return Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
         }
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
@@ -309,6 +315,26 @@ impl HttpBody for WatchedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_clients_deadline_is_answered_by_us_and_on_time() {
+        let stuck = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        });
+        let (ends, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let observe: RpcObserver = Arc::new(move |end| ends.send(end).unwrap());
+        let mut gate = GateLayer::new(&Limits::default(), CancellationToken::new(), observe).layer(stuck);
+        let request = Request::builder()
+            .uri("/sagad.v1.SagaService/WaitSaga")
+            .header("grpc-timeout", "10m")
+            .body(Body::empty())
+            .unwrap();
+        let answer = gate.call(request).await.unwrap();
+        assert_eq!(code_in(answer.headers()), Some(Code::DeadlineExceeded));
+        let end = seen.recv().await.unwrap();
+        assert_eq!((end.method, end.code), ("sagad.v1.SagaService/WaitSaga", Code::DeadlineExceeded));
+        assert!(end.took >= Duration::from_millis(10));
+    }
 
     #[test]
     fn a_clients_deadline_is_read_in_every_unit() {

@@ -92,6 +92,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::tasks::{Death, Tasks};
 
     async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -109,27 +110,28 @@ mod tests {
         let (tell, readiness) = watch::channel(Readiness::Starting("reading open sagas".to_owned()));
         let scrape: Scrape = Arc::new(|| "sagad_up 1\n# EOF\n".to_owned());
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = serve(listener, router(HttpPorts { readiness, scrape }), async {
-            let _ = stopped.await;
+        let tasks = Tasks::new();
+        tasks.spawn("pages", Death::Logged, async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            serve(listener, router(HttpPorts { readiness, scrape }), stopped).await.unwrap();
         });
-        let client = async {
+        assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let starting = fetch(address, "/readyz").await;
+        assert!(starting.starts_with("HTTP/1.1 503"), "{starting}");
+        assert!(starting.contains("reading open sagas"), "{starting}");
+        tell.send(Readiness::Serving).unwrap();
+        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        for not_ready in [Readiness::Draining, Readiness::Failed("the disk is gone".to_owned())] {
+            tell.send(not_ready).unwrap();
+            assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
             assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-            let starting = fetch(address, "/readyz").await;
-            assert!(starting.starts_with("HTTP/1.1 503"), "{starting}");
-            assert!(starting.contains("reading open sagas"), "{starting}");
-            tell.send(Readiness::Serving).unwrap();
-            assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-            for not_ready in [Readiness::Draining, Readiness::Failed("the disk is gone".to_owned())] {
-                tell.send(not_ready).unwrap();
-                assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
-                assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-            }
-            let figures = fetch(address, "/metrics").await;
-            assert!(figures.contains("openmetrics-text") && figures.contains("sagad_up 1"), "{figures}");
-            assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
-            stop.send(()).unwrap();
-        };
-        let (served, ()) = tokio::join!(serving, client);
-        served.unwrap();
+        }
+        let figures = fetch(address, "/metrics").await;
+        assert!(figures.contains("openmetrics-text") && figures.contains("sagad_up 1"), "{figures}");
+        assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
+        stop.send(()).unwrap();
+        tasks.ended().await;
     }
 }

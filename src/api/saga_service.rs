@@ -70,8 +70,7 @@ impl SagaService for SagaApi {
         &self,
         request: Request<proto::WaitSagaRequest>,
     ) -> Result<Response<proto::WaitSagaResponse>, Status> {
-        let parse::Wait { id, wait_for, timeout } =
-            parse::wait(request.get_ref()).map_err(from_engine)?;
+        let parse::Wait { id, wait_for, timeout } = parse::wait(request.get_ref()).map_err(from_engine)?;
         let waiting = self.context.engine.wait(&id, wait_for, timeout);
         let view = self.context.until_draining(waiting).await?;
         let view = view.ok_or_else(|| from_engine(EngineError::Stopping))?;

@@ -56,8 +56,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let draining = CancellationToken::new();
-    let context =
-        Context { engine: api.engine, limits: api.limits.clone(), draining: draining.clone() };
+    let context = Context { engine: api.engine, limits: api.limits.clone(), draining: draining.clone() };
     let routes = services(context, api.registry);
     let port = Port { limits: api.limits, observe: api.observe, readiness: api.readiness, draining };
     port.serve(routes, listener, shutdown).await
@@ -97,7 +96,8 @@ impl Port {
     ) -> Result<(), ServeError> {
         let limits = &self.limits;
         let (reporter, health) = tonic_health::server::health_reporter();
-        report(&reporter, self.readiness.borrow().is_serving()).await;
+        let serving_now = self.readiness.borrow().is_serving();
+        report(&reporter, serving_now).await;
         let routes = with_reflection(routes.add_service(health));
         let gate = GateLayer::new(limits, self.draining.clone(), self.observe);
         let door = Door::new(listener, limits.connections_max, limits.quiet_max);
@@ -146,7 +146,7 @@ async fn follow(
     }
     draining.cancelled().await;
     report(reporter, false).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn report(reporter: &HealthReporter, serving: bool) {

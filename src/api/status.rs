@@ -58,10 +58,9 @@ pub(super) fn timed_out(limit: Duration) -> Status {
     ))
 }
 
-/// The status of a request message that was not even read.
-pub(super) fn message_too_long(max_bytes: usize) -> Status {
-    let problem = format!("the request message is longer than {max_bytes} bytes");
-    from_engine(EngineError::Invalid(vec![Violation::new("", problem)]))
+/// The status of a request whose message never reached its service.
+pub(super) fn bad_message(problem: &str) -> Status {
+    from_engine(EngineError::Invalid(vec![Violation::new("message", problem)]))
 }
 
 /// The status of an RPC over a cap of the surface: nothing was done.

@@ -180,4 +180,3 @@ pub struct EngineStats {
 
 /// What a watcher receives: facts in order, without gaps.
 pub type FactStream = futures::stream::BoxStream<'static, Result<Fact, super::error::EngineError>>;
-

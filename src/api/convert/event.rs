@@ -227,8 +227,6 @@ fn operator_act(detail: Detail, act: &Act) -> Detail {
         Act::Pause => detail.text("act", "pause"),
         Act::Resume => detail.text("act", "resume"),
         Act::Cancel => detail.text("act", "cancel"),
-        Act::Abandon { steps } => {
-            detail.text("act", "abandon").value("steps", &steps.as_slice().into())
-        }
+        Act::Abandon { steps } => detail.text("act", "abandon").value("steps", &steps.as_slice().into()),
     }
 }

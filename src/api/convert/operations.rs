@@ -20,12 +20,7 @@ pub fn explanation(explanation: Explanation, view: &SagaView) -> proto::ExplainR
 }
 
 fn next_move(next: NextMove) -> proto::NextMove {
-    proto::NextMove {
-        what: next.what,
-        step: next.step,
-        phase: phase(next.phase),
-        at: next.at.map(timestamp),
-    }
+    proto::NextMove { what: next.what, step: next.step, phase: phase(next.phase), at: next.at.map(timestamp) }
 }
 
 fn phase(phase: Option<Phase>) -> String {
@@ -80,8 +75,7 @@ pub fn stats(stats: EngineStats) -> proto::GetStatsResponse {
         capacity: stats.mail_capacity,
     });
     let store = stats.store;
-    let commit_batch_size =
-        if store.commits == 0 { 0.0 } else { store.writes as f64 / store.commits as f64 };
+    let commit_batch_size = if store.commits == 0 { 0.0 } else { store.writes as f64 / store.commits as f64 };
     proto::GetStatsResponse {
         by_status: by_status
             .into_iter()

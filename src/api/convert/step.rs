@@ -47,8 +47,11 @@ fn instances<'a>(
             attempts: instance.tries.attempt,
             input_json: instance.tries.input.as_ref().map(|json| json.text().to_owned()).unwrap_or_default(),
             output_json: instance.output().map(|json| json.text().to_owned()).unwrap_or_default(),
-            failure: last_failure(instance)
-                .map(|(code, message)| proto::Failure { step: name.clone(), code, message }),
+            failure: last_failure(instance).map(|(code, message)| proto::Failure {
+                step: name.clone(),
+                code,
+                message,
+            }),
             compensation: compensation_status(instance.compensation_status(step, direction)).into(),
             compensation_attempts: instance.undo_tries.attempt,
             started_at: instance.tries.started_at.map(timestamp),
@@ -142,9 +145,8 @@ fn next_attempt_at(instance: &Instance) -> Option<Timestamp> {
             | Action::Skipped
             | Action::Blocked { .. } => None,
         },
-        Compensation::Running
-        | Compensation::Done
-        | Compensation::Blocked { .. }
-        | Compensation::Waived => None,
+        Compensation::Running | Compensation::Done | Compensation::Blocked { .. } | Compensation::Waived => {
+            None
+        }
     }
 }

@@ -51,10 +51,8 @@ pub(in crate::api) fn step(name: &str, kind: StepKind) -> Step {
 
 /// A definition called `order` in which each step waits for the one before it.
 pub(in crate::api) fn definition(steps: Vec<Step>) -> Definition {
-    let after = (0u32..)
-        .take(steps.len())
-        .map(|ix| ix.checked_sub(1).map(StepIx).into_iter().collect())
-        .collect();
+    let after =
+        (0u32..).take(steps.len()).map(|ix| ix.checked_sub(1).map(StepIx).into_iter().collect()).collect();
     Definition {
         name: DefinitionName::parse("order").unwrap(),
         version: Version(3),

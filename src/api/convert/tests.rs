@@ -114,12 +114,7 @@ fn each_state_of_an_action_has_its_row() {
             None,
         ),
         (Action::Succeeded { output: Json::null() }, StepStatus::Succeeded, None, None),
-        (
-            Action::Refused { refusal: refusal() },
-            StepStatus::Failed,
-            no("OUT_OF_STOCK", "none left"),
-            None,
-        ),
+        (Action::Refused { refusal: refusal() }, StepStatus::Failed, no("OUT_OF_STOCK", "none left"), None),
         (
             Action::Unknown { cause: String::new() },
             StepStatus::Unknown,
@@ -132,9 +127,9 @@ fn each_state_of_an_action_has_its_row() {
     ];
     for (action, status, failure, next) in cases {
         let named = format!("{action:?}");
-        let shown = row(Stage::Forward, instance(action));
+        let mut shown = row(Stage::Forward, instance(action));
         assert_eq!(shown.status(), status, "{named}");
-        assert_eq!(shown.failure.map(|f| (f.code, f.message)), failure, "{named}");
+        assert_eq!(shown.failure.take().map(|f| (f.code, f.message)), failure, "{named}");
         assert_eq!(shown.next_attempt_at, next.map(timestamp), "{named}");
         assert_eq!(shown.compensation(), CompensationStatus::NotNeeded, "{named}");
         assert_eq!(shown.attempts, 1);
@@ -168,10 +163,10 @@ fn each_state_of_a_compensation_has_its_row() {
         let mut undone = instance(Action::Succeeded { output: Json::null() });
         undone.compensation = compensation;
         undone.undo_tries.attempt = 4;
-        let shown = row(Stage::Backward, undone);
+        let mut shown = row(Stage::Backward, undone);
         assert_eq!(shown.compensation(), status, "{named}");
         assert_eq!(shown.compensation_attempts, 4);
-        assert_eq!(shown.failure.map(|f| f.message), message.map(str::to_owned), "{named}");
+        assert_eq!(shown.failure.take().map(|f| f.message), message.map(str::to_owned), "{named}");
         assert_eq!(shown.next_attempt_at, next.map(timestamp), "{named}");
     }
 }
@@ -208,12 +203,12 @@ fn what_waits_for_an_operator_is_listed_oldest_first() {
     assert_eq!(saga(&view(saga_at(Stage::Abandoned, steps()))).blocked, []);
 }
 
+/// An event, and its step, attempt, actor, reason and details.
+type Telling = (Event, (&'static str, u32, &'static str, &'static str, &'static str));
+
 /// Step, attempt, actor, reason and details of an event.
 fn told(event: Event) -> (String, u32, String, String, String) {
-    let definition = definition(vec![
-        step("deduct", StepKind::Compensatable),
-        step("pay", StepKind::Pivot),
-    ]);
+    let definition = definition(vec![step("deduct", StepKind::Compensatable), step("pay", StepKind::Pivot)]);
     let fact = Fact { seq: 4, at: Timestamp(1_000), event };
     let shown = super::event(&SagaId::parse("o-1").unwrap(), &definition, &fact);
     assert_eq!((shown.seq, shown.saga_id.as_str()), (4, "o-1"));
@@ -225,15 +220,13 @@ fn told(event: Event) -> (String, u32, String, String, String) {
 }
 
 #[test]
-fn each_event_tells_what_it_knows() {
+fn each_event_of_a_call_tells_what_it_knows() {
     let item = InstanceRef { step: StepIx(0), item: Some(2) };
     let pay = InstanceRef { step: StepIx(1), item: None };
     let json = |text: &str| Json::trusted(text.to_owned());
-    let text = str::to_owned;
     let elapsed = Duration::from_millis(40);
     let retry_at = Some(Timestamp(2_500));
-    let resolve = Act::Resolve { step: text("pay"), resolution: Resolution::Done(json("{\"id\": 7.0}")) };
-    let cases: Vec<(Event, (&str, u32, &str, &str, &str))> = vec![
+    check(vec![
         (Event::LockGranted, ("", 0, "", "", "")),
         (
             Event::LockWaiting { until: Timestamp(2_500) },
@@ -244,7 +237,12 @@ fn each_event_tells_what_it_knows() {
             ("deduct", 0, "", "", r#"{"items":[1, 2]}"#),
         ),
         (
-            Event::StepStarted { at: item, attempt: 1, epoch: 5, input: Some(CallInput::Inline(json("{\"n\" : 1.10}"))) },
+            Event::StepStarted {
+                at: item,
+                attempt: 1,
+                epoch: 5,
+                input: Some(CallInput::Inline(json("{\"n\" : 1.10}"))),
+            },
             ("deduct/2", 1, "", "", r#"{"epoch":5,"input":{"n" : 1.10}}"#),
         ),
         (
@@ -256,11 +254,23 @@ fn each_event_tells_what_it_knows() {
             ("deduct/2", 1, "", "", r#"{"epoch":5,"input_from":"action"}"#),
         ),
         (
-            Event::StepSucceeded { at: pay, attempt: 1, output: json("{\"id\": 1.0}"), source: Source::Token },
+            Event::StepSucceeded {
+                at: pay,
+                attempt: 1,
+                output: json("{\"id\": 1.0}"),
+                source: Source::Token,
+            },
             ("pay", 1, "", "", r#"{"output":{"id": 1.0},"source":"token"}"#),
         ),
         (
-            Event::StepFailed { at: pay, attempt: 3, refusal: refusal(), elapsed, retry_at, source: Source::Reply },
+            Event::StepFailed {
+                at: pay,
+                attempt: 3,
+                refusal: refusal(),
+                elapsed,
+                retry_at,
+                source: Source::Reply,
+            },
             (
                 "pay",
                 3,
@@ -270,9 +280,19 @@ fn each_event_tells_what_it_knows() {
             ),
         ),
         (
-            Event::StepUnknown { at: pay, attempt: 3, cause: text("reset"), elapsed, retry_at: None },
+            Event::StepUnknown { at: pay, attempt: 3, cause: "reset".to_owned(), elapsed, retry_at: None },
             ("pay", 3, "", "reset", r#"{"elapsed_ms":40}"#),
         ),
+    ]);
+}
+
+#[test]
+fn each_event_of_a_person_or_of_the_whole_saga_tells_what_it_knows() {
+    let pay = InstanceRef { step: StepIx(1), item: None };
+    let json = |text: &str| Json::trusted(text.to_owned());
+    let text = str::to_owned;
+    let resolve = Act::Resolve { step: text("pay"), resolution: Resolution::Done(json("{\"id\": 7.0}")) };
+    check(vec![
         (
             Event::CancelRequested { actor: text("jin"), reason: text("a \"typo\"") },
             ("", 0, "jin", "a \"typo\"", ""),
@@ -286,7 +306,13 @@ fn each_event_tells_what_it_knows() {
             ("pay", 0, "jin", "seen", r#"{"act":"resolve","outcome":"done","output":{"id": 7.0}}"#),
         ),
         (
-            Event::LateReply { at: pay, phase: Phase::Action, attempt: 1, summary: text("done"), uncertain: true },
+            Event::LateReply {
+                at: pay,
+                phase: Phase::Action,
+                attempt: 1,
+                summary: text("done"),
+                uncertain: true,
+            },
             ("pay", 1, "", "done", r#"{"phase":"action","uncertain":true}"#),
         ),
         (
@@ -297,8 +323,11 @@ fn each_event_tells_what_it_knows() {
             Event::EventEmitted { topic: text("orders"), key: String::new(), data: json("null") },
             ("", 0, "", "", r#"{"topic":"orders","data":null}"#),
         ),
-    ];
-    for (event, expected) in cases {
+    ]);
+}
+
+fn check(tellings: Vec<Telling>) {
+    for (event, expected) in tellings {
         let named = format!("{event:?}");
         let (step, attempt, actor, reason, detail) = told(event);
         assert_eq!(

@@ -52,26 +52,27 @@ pub fn list_definitions(request: proto::ListDefinitionsRequest) -> Result<ListDe
         given => bad.definition("name", given).map(Some),
     };
     let page_size = bad.page_size(request.page_size);
-    let after = match bad.page_token(request.page_token).as_deref() {
-        None => None,
-        Some("") => Some(None),
-        Some(token) => match read_token(token, &request.name, active_only) {
-            Some(after) => Some(Some(after)),
-            None => {
-                bad.add("page_token", "was not given out for this request: start again without it");
-                None
-            }
-        },
-    };
-    bad.finish(|| {
-        Some(ListDefinitions { name: name?, active_only, page_size: page_size?, after: after? })
-    })
+    let token = bad.page_token(request.page_token);
+    let after = token.and_then(|token| {
+        let after = after(&token, &request.name, active_only);
+        bad.keep("page_token", after)
+    });
+    bad.finish(|| Some(ListDefinitions { name: name?, active_only, page_size: page_size?, after: after? }))
+}
+
+/// Where the page starts; `None` is the beginning.
+fn after(token: &str, only: &str, active_only: bool) -> Result<Option<(DefinitionName, u32)>, &'static str> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let read = read_token(token, only, active_only);
+    read.map(Some).ok_or("was not given out for this request: start again without it")
 }
 
 /// The token of the page behind `last`. Names have no dots, so they can part the fields.
-pub fn next_page_token(list: &ListDefinitions, last: (&DefinitionName, u32)) -> String {
-    let only = list.name.as_ref().map_or("", DefinitionName::as_str);
-    format!("{TOKEN_FORM}.{}.{only}.{}.{}", u8::from(list.active_only), last.0, last.1)
+pub fn next_page_token(request: &ListDefinitions, last: (&DefinitionName, u32)) -> String {
+    let only = request.name.as_ref().map_or("", DefinitionName::as_str);
+    format!("{TOKEN_FORM}.{}.{only}.{}.{}", u8::from(request.active_only), last.0, last.1)
 }
 
 fn read_token(token: &str, only: &str, active_only: bool) -> Option<(DefinitionName, u32)> {

@@ -53,7 +53,7 @@ pub fn repair(
         Some(proto::RepairAct::Pause) => Some(Act::Pause),
         Some(proto::RepairAct::Resume) => Some(Act::Resume),
         Some(proto::RepairAct::Cancel) => Some(Act::Cancel),
-        Some(proto::RepairAct::Abandon) => abandon(&mut bad, request.abandon_steps),
+        Some(proto::RepairAct::Abandon) => abandon(&mut bad, &request.abandon_steps),
         None => None,
     };
     bad.finish(|| Some(RepairRequest { id: id?, act: act?, actor: actor?, reason: reason?, dry_run }))
@@ -73,7 +73,7 @@ fn resolution(bad: &mut Violations, outcome: i32, output: &str, limits: &Limits)
     }
 }
 
-fn abandon(bad: &mut Violations, steps: Vec<String>) -> Option<Act> {
+fn abandon(bad: &mut Violations, steps: &[String]) -> Option<Act> {
     if steps.len() > ABANDON_STEPS_MAX {
         bad.add("abandon_steps", format!("{} names are over the limit of {ABANDON_STEPS_MAX}", steps.len()));
         return None;
@@ -147,14 +147,8 @@ mod tests {
                 proto::RepairRequest { step: step(), ..request(RepairAct::RetryNow) },
                 Act::RetryNow { step: Some(step()) },
             ),
-            (
-                proto::RepairRequest { step: step(), ..request(RepairAct::Skip) },
-                Act::Skip { step: step() },
-            ),
-            (
-                resolve(ResolveOutcome::Done, r#"{"id":1}"#),
-                Act::Resolve { step: step(), resolution: done },
-            ),
+            (proto::RepairRequest { step: step(), ..request(RepairAct::Skip) }, Act::Skip { step: step() }),
+            (resolve(ResolveOutcome::Done, r#"{"id":1}"#), Act::Resolve { step: step(), resolution: done }),
             (
                 resolve(ResolveOutcome::Failed, ""),
                 Act::Resolve { step: step(), resolution: Resolution::Failed },

@@ -80,9 +80,9 @@ pub fn complete_step(
     let mut bad = Violations::default();
     let token = bad.required("token", request.token, TOKEN_MAX_BYTES);
     let outcome = match request.outcome {
-        Some(Outcome::Done(done)) => bad
-            .json("done.output_json", &done.output_json, limits.input_json_max_bytes)
-            .map(Completion::Done),
+        Some(Outcome::Done(done)) => {
+            bad.json("done.output_json", &done.output_json, limits.input_json_max_bytes).map(Completion::Done)
+        }
         Some(Outcome::Refused(refused)) => refusal(&mut bad, refused).map(Completion::Refused),
         Some(Outcome::Pending(_)) => {
             bad.add("pending", "only done and refused finish a step");
@@ -143,10 +143,9 @@ fn endpoint_problem(url: &str) -> Option<String> {
     if authority.as_str().contains('@') {
         return Some("must not carry a user or password".to_owned());
     }
-    if authority.host().is_empty() || authority.as_str().ends_with(':') || authority.port_u16() == Some(0) {
-        return Some(shape.to_owned());
-    }
-    if authority.port().is_some() && authority.port_u16().is_none() {
+    let host = authority.host();
+    let has_port = authority.as_str().len() > host.len();
+    if host.is_empty() || (has_port && authority.port_u16().is_none_or(|port| port == 0)) {
         return Some(shape.to_owned());
     }
     if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
@@ -212,7 +211,10 @@ mod tests {
             ("participant", proto::RegisterHandlersRequest { participant: "a.b".into(), ..valid() }),
             ("endpoint", proto::RegisterHandlersRequest { endpoint: String::new(), ..valid() }),
             ("actions", proto::RegisterHandlersRequest { actions: vec![], ..valid() }),
-            ("actions[1].name", proto::RegisterHandlersRequest { actions: vec![action("a"), action("a")], ..valid() }),
+            (
+                "actions[1].name",
+                proto::RegisterHandlersRequest { actions: vec![action("a"), action("a")], ..valid() },
+            ),
             ("actions[0].name", proto::RegisterHandlersRequest { actions: vec![action("")], ..valid() }),
             ("ttl", proto::RegisterHandlersRequest { ttl: ttl(3_601), ..valid() }),
             ("ttl", proto::RegisterHandlersRequest { ttl: ttl(-1), ..valid() }),

@@ -59,7 +59,7 @@ pub fn start(request: proto::StartSagaRequest, limits: &Limits) -> Result<Start,
         given => bad.saga_id(given).map(Some),
     };
     let definition = bad.definition("definition", &request.definition);
-    let input = input(&mut bad, request.input_json, limits.input_json_max_bytes);
+    let input = input(&mut bad, &request.input_json, limits.input_json_max_bytes);
     let labels = labels(&mut bad, request.labels);
     let wait = bad.span("wait", request.wait, WAIT_MAX);
     let wait_for = wait_for(&mut bad, request.wait_for);
@@ -117,11 +117,11 @@ pub fn list(request: proto::ListSagasRequest) -> Result<ListRequest, EngineError
     })
 }
 
-fn input(bad: &mut Violations, text: String, max_bytes: usize) -> Option<Json> {
+fn input(bad: &mut Violations, text: &str, max_bytes: usize) -> Option<Json> {
     if text.is_empty() {
         return Some(Json::trusted("{}".to_owned()));
     }
-    let input = bad.json("input_json", &text, max_bytes)?;
+    let input = bad.json("input_json", text, max_bytes)?;
     if !input.value().is_object() {
         bad.add("input_json", "the top level must be a JSON object");
         return None;
@@ -274,8 +274,7 @@ mod tests {
     #[test]
     fn waits_and_cancels_name_a_saga() {
         assert_eq!(fields_of(wait(&proto::WaitSagaRequest::default())), ["saga_id"]);
-        let long =
-            proto::CancelSagaRequest { saga_id: "s".into(), reason: "r".repeat(REASON_MAX_BYTES + 1) };
+        let long = proto::CancelSagaRequest { saga_id: "s".into(), reason: "r".repeat(REASON_MAX_BYTES + 1) };
         assert_eq!(fields_of(cancel(long)), ["reason"]);
         assert_eq!(fields_of(saga_id("")), ["saga_id"]);
     }
