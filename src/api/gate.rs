@@ -153,20 +153,24 @@ impl Shared {
         client_deadline(headers).map_or(ours, |theirs| theirs.min(ours))
     }
 
+    /// What the codec says of a message that never reached its service. Only the client can mend
+    /// it, but the codec's own codes say otherwise. Our services answer with none of these, and with
+    /// `RESOURCE_EXHAUSTED` only when the details say when to come back.
+    fn codec_problem(&self, code: Option<Code>, headers: &HeaderMap) -> Option<String> {
+        let too_long = || Some(format!("is longer than {} bytes", self.message_max_bytes));
+        match code? {
+            Code::OutOfRange => too_long(),
+            Code::ResourceExhausted if !headers.contains_key(Status::GRPC_STATUS_DETAILS) => too_long(),
+            Code::Internal => Some("cannot be decoded".to_owned()),
+            _ => None,
+        }
+    }
+
     /// The answer with a body that reports its end.
     fn watched(&self, response: Response<Body>, rpc: InFlight) -> Response<Body> {
         let code = code_in(response.headers());
-        // No method of ours answers with these: they are the codec's words for a message that is
-        // too long or cannot be read, both of which only the client can mend.
-        match code {
-            Some(Code::OutOfRange) => {
-                return rpc.answer(status::bad_message(&format!(
-                    "is longer than {} bytes",
-                    self.message_max_bytes
-                )));
-            }
-            Some(Code::Internal) => return rpc.answer(status::bad_message("cannot be decoded")),
-            _ => {}
+        if let Some(problem) = self.codec_problem(code, response.headers()) {
+            return rpc.answer(status::bad_message(&problem));
         }
         let cut = match rpc.method.class {
             Class::Stream => Some(Box::pin(self.draining.clone().cancelled_owned())),

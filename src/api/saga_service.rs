@@ -103,10 +103,8 @@ impl SagaService for SagaApi {
         loop {
             let answer = self.context.engine.list(list.clone()).await.map_err(from_engine)?;
             let sagas: Vec<proto::Saga> = answer.sagas.iter().map(convert::saga_row).collect();
-            let bytes: usize = sagas.iter().map(proto::Saga::encoded_len).sum();
-            if bytes > LIST_ANSWER_MAX_BYTES && sagas.len() > 1 {
-                // A page may be shorter than asked; an answer that no client can read may not be.
-                list.page_size = sagas.len() / 2;
+            if let Some(fewer) = fewer_than(&sagas) {
+                list.page_size = fewer;
                 continue;
             }
             return Ok(Response::new(proto::ListSagasResponse {
@@ -140,4 +138,47 @@ fn reached(view: &SagaView, wait_for: WaitFor) -> bool {
             WaitFor::Committed => view.saga.committed,
             WaitFor::Ended => false,
         }
+}
+
+/// How many sagas to ask for instead when these are more than a client can read at once. A page may
+/// be shorter than asked; the token of the shorter one goes on behind it.
+fn fewer_than(sagas: &[proto::Saga]) -> Option<usize> {
+    let bytes: usize = sagas.iter().map(proto::Saga::encoded_len).sum();
+    (bytes > LIST_ANSWER_MAX_BYTES && sagas.len() > 1).then_some(sagas.len() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::convert::test_values::{saga, view};
+    use crate::saga::state::Stage;
+
+    #[test]
+    fn a_page_is_cut_until_every_client_can_read_it() {
+        let of = |bytes: usize| proto::Saga { input_json: "x".repeat(bytes), ..Default::default() };
+        let mut page = vec![of(LIST_ANSWER_MAX_BYTES / 5); 16];
+        while let Some(fewer) = fewer_than(&page) {
+            page.truncate(fewer);
+        }
+        assert_eq!(page.len(), 4);
+        assert_eq!(fewer_than(&[of(2 * LIST_ANSWER_MAX_BYTES)]), None, "one saga is always shown");
+        assert_eq!(fewer_than(&[]), None);
+    }
+
+    #[test]
+    fn a_wait_is_over_at_the_commit_or_at_the_end() {
+        let cases = [
+            (Stage::Forward, false, false),
+            (Stage::Committed, true, false),
+            (Stage::Backward, false, false),
+            (Stage::Completed, true, true),
+            (Stage::Compensated, true, true),
+            (Stage::Abandoned, true, true),
+        ];
+        for (stage, committed, ended) in cases {
+            let value = view(saga(stage, vec![]));
+            assert_eq!(reached(&value, WaitFor::Committed), committed, "{stage:?}");
+            assert_eq!(reached(&value, WaitFor::Ended), ended, "{stage:?}");
+        }
+    }
 }
