@@ -111,8 +111,8 @@ pub enum BreakerState {
 pub struct ParticipantView {
     /// Its name.
     pub name: ParticipantName,
-    /// How it is called.
-    pub protocol: Protocol,
+    /// How it is called; `None` when it has no registration.
+    pub protocol: Option<Protocol>,
     /// What its latest calls say.
     pub health: ParticipantHealth,
     /// Calls in flight over all registrations.

@@ -1,5 +1,22 @@
 //! The services that take part in sagas: who they are, where they are, and how they are called.
 
+//!
+//! ```text
+//! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
+//!                      │
+//!                      ├─► sagad    (the wire: one connection pool an endpoint)
+//!                      └─► outcome  (what the answer means)
+//! ```
+
+pub mod dispatch;
+pub mod handlers;
+pub mod listing;
+pub mod outcome;
+pub mod registry;
+mod roster;
+mod sagad;
+mod stored;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

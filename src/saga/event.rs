@@ -27,8 +27,7 @@ pub enum Event {
     SagaStarted(Box<Started>),
     /// Another saga holds one of its keys; it waits in the queue until the given time.
     LockWaiting { until: Timestamp },
-    /// All keys are held (also when the definition names none: then at the start). The deadline
-    /// counts from here.
+    /// All keys are held. The deadline counts from here; without lock keys, from the start.
     LockGranted,
     /// A `for_each` list was evaluated: a JSON list, one instance an item.
     StepExpanded { step: StepIx, items: Json },
@@ -36,7 +35,8 @@ pub enum Event {
     StepStarted { at: InstanceRef, attempt: u32, epoch: u64, input: Option<CallInput> },
     /// The effect happened.
     StepSucceeded { at: InstanceRef, attempt: u32, output: Json, source: Source },
-    /// A definite no. `retry_at` only for a retriable step, which tries again.
+    /// A definite no. With `retry_at` it does not settle the step: a retriable step tries again,
+    /// and a pivot that an earlier attempt left in doubt is probed.
     StepFailed {
         at: InstanceRef,
         attempt: u32,
@@ -77,7 +77,7 @@ pub enum Event {
     CompensationDone { at: InstanceRef, attempt: u32, output: Json, source: Source },
     /// The compensation was refused; it blocks.
     CompensationRefused { at: InstanceRef, attempt: u32, refusal: Refusal },
-    /// No definite answer from the compensation.
+    /// No definite answer from the compensation; without `retry_at` it blocks.
     CompensationUnknown {
         at: InstanceRef,
         attempt: u32,

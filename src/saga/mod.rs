@@ -11,14 +11,21 @@
 //! replays a journal; `duties` says what is owed by a state, so that after a crash the same
 //! line of code that settles any commit settles the recovered one.
 
+pub mod apply;
+pub mod decide;
 pub mod definition;
+pub mod duties;
 pub mod event;
 pub mod expr;
 pub mod ids;
 pub mod input;
 pub mod json;
 mod json_strict;
+pub mod keys;
+pub mod locks;
 pub mod plan;
+pub mod ready;
+pub mod retry;
 pub mod state;
 pub mod view;
 pub mod words;

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::definition::{Call, Definition, Step};
 use super::ids::{InstanceRef, LockKey, SagaId, StepIx, Timestamp};
 use super::json::Json;
-use super::words::{CompensationStatus, Direction, Failure, Refusal, SagaStatus, StepStatus, instance_name};
+use super::words::{
+    Block, CompensationStatus, Direction, Failure, Phase, Refusal, SagaStatus, StepKind, StepStatus,
+    instance_name,
+};
 
 /// One saga.
 #[derive(Debug, Clone)]
@@ -99,6 +104,8 @@ pub struct Instance {
     pub undo_tries: Tries,
     /// Some attempt ended without a definite answer, so a later refusal proves nothing.
     pub doubtful: bool,
+    /// Success was reported when it was too late to count; recorded once.
+    pub late_success: bool,
     /// The participant has no probe.
     pub probe_unsupported: bool,
     /// Probes so far.
@@ -122,9 +129,11 @@ pub struct Tries {
     pub input: Option<Json>,
     /// When the first attempt was started.
     pub started_at: Option<Timestamp>,
+    /// When the last attempt was started.
+    pub attempt_at: Option<Timestamp>,
     /// When it was settled.
     pub ended_at: Option<Timestamp>,
-    /// Last pending answer's limit; set by the first pending answer.
+    /// How long it may stay pending; set by the first pending answer.
     pub pending_until: Option<Timestamp>,
 }
 
@@ -194,8 +203,9 @@ pub enum Doubt {
 pub enum ProbeWhy {
     /// A pending step's regular look.
     Pending,
-    /// The pivot was refused after an attempt without a definite answer.
-    DoubtfulRefusal(Refusal),
+    /// The pivot would wait for an operator otherwise: its budget is spent, or it was refused
+    /// after an attempt without a definite answer.
+    BeforeBlock(Doubt),
 }
 
 /// Where a compensation stands.
@@ -240,6 +250,7 @@ impl Instance {
             tries: Tries::default(),
             undo_tries: Tries::default(),
             doubtful: false,
+            late_success: false,
             probe_unsupported: false,
             probes: 0,
             probe_input: None,
@@ -305,7 +316,9 @@ impl Instance {
     pub fn owes_compensation(&self, step: &Step) -> bool {
         step.compensation.is_some()
             && (self.has_or_may_have_effect()
-                || (step.compensate_on_refusal && matches!(self.action, Action::Refused { .. })))
+                || (step.compensate_on_refusal
+                    && self.tries.attempt > 0
+                    && matches!(self.action, Action::Refused { .. })))
     }
 
     /// The compensation's status as users see it.
@@ -418,6 +431,54 @@ impl Saga {
         let at = InstanceRef { step, item };
         let many = matches!(self.steps[step.at()], StepState::Many(..));
         (many == item.is_some() && self.instance(at).is_some()).then_some(at)
+    }
+
+    /// The pivot's instance, if the definition has a pivot.
+    #[must_use]
+    pub fn pivot(&self) -> Option<InstanceRef> {
+        let mut steps = self.definition.each_step();
+        steps.find(|(_, step)| step.kind == StepKind::Pivot).map(|(step, _)| InstanceRef { step, item: None })
+    }
+
+    /// What `steps[name]` is in an expression: the output; a list in item order for a `for_each`
+    /// step; null where not succeeded.
+    #[must_use]
+    pub fn output_of(&self, name: &str) -> Value {
+        let output = |i: &Instance| i.output().map_or(Value::Null, |json| json.value().clone());
+        match self.definition.step_named(name).map(|step| &self.steps[step.at()]) {
+            Some(StepState::One(instance)) => output(instance),
+            Some(StepState::Many(_, instances)) => Value::Array(instances.iter().map(output).collect()),
+            Some(StepState::Unexpanded | StepState::Skipped) | None => Value::Null,
+        }
+    }
+
+    /// The names of the instances whose effect happened or may have happened and is not undone.
+    #[must_use]
+    pub fn uncompensated(&self) -> Vec<String> {
+        let is_open = |i: &Instance| {
+            i.has_or_may_have_effect() && !matches!(i.compensation, Compensation::Done | Compensation::Waived)
+        };
+        self.each_instance().filter(|(_, i)| is_open(i)).map(|(at, _)| self.name_of(at)).collect()
+    }
+
+    /// Everything that waits for an operator, in file and item order.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        if self.is_terminal() {
+            return blocks;
+        }
+        for (at, instance) in self.each_instance() {
+            if let Action::Blocked { reason, since, .. } = &instance.action {
+                let (step, reason) = (self.name_of(at), reason.clone());
+                blocks.push(Block { step, phase: Phase::Action, reason, since: *since });
+            }
+            if let Compensation::Blocked { reason, since } = &instance.compensation {
+                let (step, reason) = (self.name_of(at), reason.clone());
+                blocks.push(Block { step, phase: Phase::Compensation, reason, since: *since });
+            }
+        }
+        blocks
     }
 
     /// Which way it goes.

@@ -2,6 +2,18 @@
 //!
 //! A commit is one atomic batch of many sagas with one real fsync. Nothing leaves the process
 //! before its fact is stored.
+//!
+//! - [`codec`]: facts, summaries and the other records as bytes, framed and checksummed.
+//! - [`memory`]: keeps everything in memory; for tests, with crashes and failures on demand.
+//! - `suite`: the tests that every store must pass.
+
+mod checks;
+pub mod codec;
+pub mod memory;
+mod open_set;
+mod order;
+#[cfg(test)]
+mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -168,7 +180,7 @@ pub struct Summary {
     pub paused: bool,
     /// Whether something about it was asserted without proof.
     pub uncertain: bool,
-    /// Whether its history has ended.
+    /// When it was accepted.
     pub created_at: Timestamp,
     /// When its last fact was decided.
     pub updated_at: Timestamp,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{duration, saga::saga, status, timestamp};
 use crate::engine::request::{EngineStats, SagaView, StuckItem};
+use crate::metrics::Quantiles;
 use crate::proto;
 use crate::saga::view::{Explanation, NextMove, PlannedCall};
 use crate::saga::words::{Phase, SagaStatus};
@@ -75,25 +76,43 @@ pub fn stats(stats: EngineStats) -> proto::GetStatsResponse {
         capacity: stats.mail_capacity,
     });
     let store = stats.store;
-    let commit_batch_size = if store.commits == 0 { 0.0 } else { store.writes as f64 / store.commits as f64 };
+    let minute = stats.last_minute;
     proto::GetStatsResponse {
         by_status: by_status
             .into_iter()
             .map(|(of, count)| proto::StatusCount { status: status(of).into(), count })
             .collect(),
         by_definition: by_definition.collect(),
+        started_per_second: minute.started_per_second,
+        ended_per_second: minute.ended_per_second,
+        latencies: vec![
+            latency("start", minute.start),
+            latency("committed", minute.committed),
+            latency("ended", minute.ended),
+            latency("call", minute.call),
+        ],
         queues: queues.collect(),
         in_flight_calls: stats.calls_in_flight,
         store: Some(proto::StoreStats {
             commits: store.commits,
-            commit_batch_size,
+            commit_batch_size: minute.commit_batch_size,
+            fsync_p50: minute.fsync.p50.map(duration),
+            fsync_p99: minute.fsync.p99.map(duration),
             bytes_on_disk: store.disk_bytes,
-            ..Default::default()
         }),
         outbox_records: store.outbox_records,
         stuck: stats.stuck,
         uptime: Some(duration(stats.uptime)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Default::default()
+    }
+}
+
+fn latency(name: &str, took: Quantiles) -> proto::Latency {
+    proto::Latency {
+        name: name.to_owned(),
+        p50: took.p50.map(duration),
+        p95: took.p95.map(duration),
+        p99: took.p99.map(duration),
+        samples: took.samples,
     }
 }

@@ -11,7 +11,7 @@ use crate::proto;
 pub fn participant(view: ParticipantView) -> proto::Participant {
     proto::Participant {
         name: view.name.to_string(),
-        protocol: protocol(view.protocol).into(),
+        protocol: view.protocol.map_or(proto::Protocol::Unspecified, protocol).into(),
         health: health(view.health).into(),
         in_flight: view.in_flight,
         breaker: breaker(view.breaker).into(),

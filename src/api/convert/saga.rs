@@ -3,10 +3,9 @@
 use super::{failure, status, step, timestamp};
 use crate::engine::request::SagaView;
 use crate::proto;
-use crate::saga::ids::InstanceRef;
-use crate::saga::state::{Action, Compensation, Instance, Saga};
+use crate::saga::state::Saga;
 use crate::saga::view::WaitingOn;
-use crate::saga::words::{Block, Direction, Phase};
+use crate::saga::words::{Block, Direction};
 
 /// A saga with its steps.
 #[must_use]
@@ -34,7 +33,7 @@ pub fn saga_row(view: &SagaView) -> proto::Saga {
         labels: (*saga.labels).clone(),
         steps: Vec::new(),
         failure: saga.failure.as_ref().map(failure),
-        blocked: blocks(saga).into_iter().map(block).collect(),
+        blocked: blocks(saga),
         waiting_on: view.waiting_on.as_ref().map(waiting_on).unwrap_or_default(),
         next_wake_at: view.next_wake_at.map(timestamp),
         created_at: Some(timestamp(saga.created_at)),
@@ -66,45 +65,11 @@ fn waiting_on(what: &WaitingOn) -> String {
     }
 }
 
-/// What of a saga waits for an operator, oldest first. Nothing does once it has ended.
-fn blocks(saga: &Saga) -> Vec<Block> {
-    if saga.is_terminal() {
-        return Vec::new();
-    }
-    let mut blocks: Vec<Block> =
-        saga.each_instance().flat_map(|(at, instance)| blocks_of(saga, at, instance)).collect();
+/// What waits for an operator, oldest first.
+fn blocks(saga: &Saga) -> Vec<proto::Block> {
+    let mut blocks = saga.blocks();
     blocks.sort_by_key(|block| block.since);
-    blocks
-}
-
-fn blocks_of(saga: &Saga, at: InstanceRef, instance: &Instance) -> impl Iterator<Item = Block> {
-    let action = match &instance.action {
-        Action::Blocked { reason, since, .. } => Some((Phase::Action, reason, *since)),
-        Action::Pending
-        | Action::Running
-        | Action::Backoff { .. }
-        | Action::Awaiting { .. }
-        | Action::Probing { .. }
-        | Action::Succeeded { .. }
-        | Action::Refused { .. }
-        | Action::Unknown { .. }
-        | Action::Skipped => None,
-    };
-    let compensation = match &instance.compensation {
-        Compensation::Blocked { reason, since } => Some((Phase::Compensation, reason, *since)),
-        Compensation::Idle
-        | Compensation::Running
-        | Compensation::Backoff { .. }
-        | Compensation::Awaiting { .. }
-        | Compensation::Done
-        | Compensation::Waived => None,
-    };
-    action.into_iter().chain(compensation).map(move |(phase, reason, since)| Block {
-        step: saga.name_of(at),
-        phase,
-        reason: reason.clone(),
-        since,
-    })
+    blocks.into_iter().map(block).collect()
 }
 
 fn block(block: Block) -> proto::Block {

@@ -99,13 +99,13 @@ fn last_failure(instance: &Instance) -> Option<(String, String)> {
 
 fn action_failure(instance: &Instance) -> Option<(String, String)> {
     match &instance.action {
-        Action::Backoff { last, .. } | Action::Blocked { last: Some(last), .. } => Some(match last {
+        Action::Backoff { last, .. }
+        | Action::Probing { why: ProbeWhy::BeforeBlock(last) }
+        | Action::Blocked { last: Some(last), .. } => Some(match last {
             Doubt::Unknown(cause) => unknown(cause),
             Doubt::Refused(refusal) => refused(refusal),
         }),
-        Action::Probing { why: ProbeWhy::DoubtfulRefusal(refusal) } | Action::Refused { refusal } => {
-            Some(refused(refusal))
-        }
+        Action::Refused { refusal } => Some(refused(refusal)),
         Action::Unknown { cause } => Some(unknown(cause)),
         // Nothing was called: only an expression that fails blocks a step before its first call.
         Action::Blocked { reason, last: None, .. } => Some((codes::EXPRESSION.to_owned(), said(reason))),

@@ -108,7 +108,7 @@ fn each_state_of_an_action_has_its_row() {
         (Action::Awaiting { check_at: at }, StepStatus::Running, None, Some(at)),
         (Action::Probing { why: ProbeWhy::Pending }, StepStatus::Running, None, None),
         (
-            Action::Probing { why: ProbeWhy::DoubtfulRefusal(refusal()) },
+            Action::Probing { why: ProbeWhy::BeforeBlock(Doubt::Refused(refusal())) },
             StepStatus::Running,
             no("OUT_OF_STOCK", "none left"),
             None,
@@ -385,13 +385,17 @@ fn figures_add_up_by_status() {
         ((order.clone(), Version(2), SagaStatus::Running), 5),
         ((order, Version(2), SagaStatus::Blocked), 0),
     ]);
-    figures.store.commits = 4;
-    figures.store.writes = 10;
+    figures.last_minute.started_per_second = 12.5;
+    figures.last_minute.call.p99 = Some(Duration::from_millis(1_500));
+    figures.last_minute.call.samples = 3;
     let shown = stats(figures);
     let running = shown.by_status.iter().find(|row| row.status() == WireStatus::Running).unwrap();
     assert_eq!(running.count, 7);
     assert_eq!(shown.by_status.len(), SagaStatus::ALL.len());
     assert_eq!(shown.by_definition.len(), 2);
     assert_eq!(shown.queues[1].depth, 3);
-    assert!((shown.store.unwrap().commit_batch_size - 2.5).abs() < f64::EPSILON);
+    assert!((shown.started_per_second - 12.5).abs() < f64::EPSILON);
+    let call = shown.latencies.iter().find(|latency| latency.name == "call").unwrap();
+    let expected = prost_types::Duration { seconds: 1, nanos: 500_000_000 };
+    assert_eq!((call.p50, call.p99, call.samples), (None, Some(expected), 3));
 }

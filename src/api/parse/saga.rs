@@ -204,6 +204,18 @@ mod tests {
             ("input_json", proto::StartSagaRequest { input_json: "null".into(), ..valid() }),
             ("input_json", proto::StartSagaRequest { input_json: "{".into(), ..valid() }),
             ("input_json", proto::StartSagaRequest { input_json: " ".into(), ..valid() }),
+            ("input_json", proto::StartSagaRequest { input_json: r#"{"a":1,"a":1}"#.into(), ..valid() }),
+            (
+                "input_json",
+                proto::StartSagaRequest {
+                    input_json: format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64)),
+                    ..valid()
+                },
+            ),
+            (
+                "input_json",
+                proto::StartSagaRequest { input_json: r#"{"a":18446744073709551616}"#.into(), ..valid() },
+            ),
             ("wait", proto::StartSagaRequest { wait: duration(-1), ..valid() }),
             ("wait", proto::StartSagaRequest { wait: duration(3_601), ..valid() }),
             ("wait_for", proto::StartSagaRequest { wait_for: 99, ..valid() }),

@@ -1,0 +1,49 @@
+# The project's habits. `just` lists them.
+
+_default:
+    @just --list
+
+# Everything that must hold before a change lands; never writes.
+check:
+    .ci/run
+
+# Formats, and applies what clippy can mend by itself.
+fix:
+    cargo clippy --fix --allow-dirty --allow-staged --all-targets
+    cargo fmt
+
+# The tests, as in the README.
+test *args:
+    ./test {{args}}
+
+# The show: 500 orders at once, crashes, an accounting.
+demo:
+    cargo run --release -- demo
+
+# The sample shop, to play with.
+dev:
+    cargo run --release -- dev
+
+# Kills the daemon N times under load and prints what was lost (nothing).
+kill-test N="200" seed="1":
+    SAGAD_KILLS={{N}} SAGAD_SEED={{seed}} cargo test --locked --test daemon -- --nocapture is_killed
+
+# Cuts the power N times under load: only what was synced is left.
+power-cut N="200" seed="1":
+    SAGAD_POWER_CUTS={{N}} SAGAD_SEED={{seed}} cargo test --locked --test daemon -- --nocapture power_is_cut
+
+# Flips bits in the store's files and truncates them, N times.
+damage N="500" seed="1":
+    SAGAD_DAMAGES={{N}} SAGAD_SEED={{seed}} cargo test --locked --test daemon -- --nocapture damage_is
+
+# The simulated world, N cases.
+sim-long N="20000":
+    SAGAD_SIM_CASES={{N}} cargo test --locked --lib saga::sim -- --nocapture
+
+# Replays one simulated world.
+sim SEED:
+    SAGAD_SIM_SEED={{SEED}} cargo test --locked --lib saga::sim -- --nocapture
+
+# Licences, bans and sources of everything we depend on (needs cargo-deny).
+deny:
+    cargo deny check licenses bans sources

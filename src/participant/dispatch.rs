@@ -1,0 +1,124 @@
+//! One call, front to end: whose turn it is, which endpoint, how long, and what is known after it.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::outcome::{no_answer_within, outcome};
+use super::registry::{Registry, Slot};
+use super::roster::{NoGrant, Verdict};
+use super::{Dispatch, Outgoing};
+use crate::clock::{SharedClock, Stopwatch};
+use crate::metrics::Metrics;
+use crate::saga::ids::ParticipantName;
+use crate::saga::input::Reach;
+use crate::saga::words::Outcome;
+
+/// Calls the participants that the registry knows. Clones are the same.
+#[derive(Clone)]
+pub struct Participants {
+    registry: Registry,
+    clock: SharedClock,
+    metrics: Metrics,
+}
+
+impl Participants {
+    /// Calls whom `registry` knows.
+    #[must_use]
+    pub fn new(registry: Registry, clock: SharedClock, metrics: Metrics) -> Self {
+        Self { registry, clock, metrics }
+    }
+
+    /// Whom it can call.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    async fn send(&self, slot: Slot, outgoing: Outgoing) -> Outcome {
+        let timeout = outgoing.duty.timeout;
+        let participant = outgoing.duty.participant.clone();
+        let outcome = {
+            let _in_flight = self.metrics.call_started();
+            let watch = Stopwatch::start();
+            let outcome = answer(&slot, outgoing, self.clock.now(), timeout).await;
+            let word = outcome_word(&outcome);
+            self.metrics.call_ended(participant.as_str(), word, watch.elapsed(), self.clock.now());
+            outcome
+        };
+        slot.finish(verdict(&outcome));
+        outcome
+    }
+}
+
+impl Reach for Participants {
+    fn can_call(&self, participant: &ParticipantName) -> bool {
+        self.registry.can_call(participant)
+    }
+}
+
+impl Dispatch for Participants {
+    fn call(&self, outgoing: Outgoing) -> BoxFuture<'static, Outcome> {
+        let participants = self.clone();
+        async move {
+            let duty = &outgoing.duty;
+            match participants.registry.slot(&duty.participant, &duty.action).await {
+                Ok(slot) => participants.send(slot, outgoing).await,
+                Err(why) => Outcome::Unknown(not_sent(why, &outgoing)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The time starts here: the wait for the slot is over.
+async fn answer(
+    slot: &Slot,
+    outgoing: Outgoing,
+    now: crate::saga::ids::Timestamp,
+    timeout: Duration,
+) -> Outcome {
+    let phase = outgoing.duty.phase;
+    let client = match slot.client() {
+        Ok(client) => client,
+        Err(error) => return Outcome::Unknown(format!("not sent: {error}")),
+    };
+    match tokio::time::timeout(timeout, client.call(outgoing, now)).await {
+        Ok(answer) => outcome(phase, answer),
+        Err(_passed) => no_answer_within(timeout),
+    }
+}
+
+fn not_sent(why: NoGrant, outgoing: &Outgoing) -> String {
+    let participant = &outgoing.duty.participant;
+    match why {
+        NoGrant::Absent => format!("not sent: participant {participant} has no live registration"),
+        NoGrant::NoAction => {
+            format!("not sent: participant {participant} has no action {}", outgoing.duty.action)
+        }
+        NoGrant::Crowded => format!("not sent: too many calls wait for participant {participant}"),
+    }
+}
+
+fn verdict(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Unknown(cause) => Verdict::Unknown(cause.clone()),
+        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Pending(_) | Outcome::Unsupported => {
+            Verdict::Answered
+        }
+    }
+}
+
+fn outcome_word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done(_) => "done",
+        Outcome::Refused(_) => "refused",
+        Outcome::Pending(_) => "pending",
+        Outcome::Unknown(_) => "unknown",
+        Outcome::Unsupported => "unsupported",
+    }
+}
+
+#[cfg(test)]
+mod tests;

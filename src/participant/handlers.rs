@@ -1,0 +1,382 @@
+//! What a participant says of itself when it registers: the claim as it arrives, and the same
+//! thing checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::saga::ids::{ActionName, ParticipantName};
+
+/// How long a registration lasts when it names no time of its own.
+pub const TTL_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest a registration may last without being renewed.
+pub const TTL_MAX: Duration = Duration::from_hours(1);
+/// Calls at a time to one endpoint when it names no number of its own.
+pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
+/// Most calls at a time that one endpoint may ask for.
+pub const MAX_IN_FLIGHT_MAX: u32 = 10_000;
+/// Most actions in one registration.
+pub const ACTIONS_MAX: usize = 256;
+/// Longest endpoint, target and `refused_on`/`done_on` entry, in bytes.
+pub const TEXT_MAX_BYTES: usize = 1_024;
+/// Most entries in one `refused_on` or `done_on`.
+pub const ANSWERS_MAX: usize = 64;
+
+/// How the daemon talks to a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The participant implements `sagad.v1.ParticipantService`.
+    Sagad,
+    /// Unary methods of an existing gRPC service.
+    Grpc,
+    /// Requests with a JSON body.
+    Http,
+}
+
+impl Protocol {
+    /// Whether this version can call participants this way.
+    #[must_use]
+    pub fn is_served(self) -> bool {
+        match self {
+            Protocol::Sagad => true,
+            Protocol::Grpc | Protocol::Http => false,
+        }
+    }
+
+    /// The name in the interface.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Sagad => "PROTOCOL_SAGAD",
+            Protocol::Grpc => "PROTOCOL_GRPC",
+            Protocol::Http => "PROTOCOL_HTTP",
+        }
+    }
+}
+
+/// The protocols this version serves, for messages.
+const SERVED: &str = "PROTOCOL_SAGAD";
+
+/// One field of a claim that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// The field's path, such as `actions[1].name`.
+    pub field: String,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+impl FieldProblem {
+    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+/// What somebody wants to register, as it arrived: nothing in it is checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The participant's name.
+    pub participant: String,
+    /// The URL to call.
+    pub endpoint: String,
+    /// How to call it; `None` when it was not said.
+    pub protocol: Option<Protocol>,
+    /// What it offers.
+    pub actions: Vec<ClaimedAction>,
+    /// Most calls at a time; 0 for [`MAX_IN_FLIGHT_DEFAULT`].
+    pub max_in_flight: u32,
+    /// How long it lasts; zero for [`TTL_DEFAULT`].
+    pub ttl: Duration,
+}
+
+/// One action of a claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimedAction {
+    /// Its name.
+    pub name: String,
+    /// What to call, where the protocol needs it.
+    pub target: String,
+    /// Answers that count as refused.
+    pub refused_on: Vec<String>,
+    /// Answers that count as done.
+    pub done_on: Vec<String>,
+}
+
+/// Where an action leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// What to call; empty with [`Protocol::Sagad`].
+    pub target: String,
+    /// Answers that count as refused.
+    pub refused_on: Vec<String>,
+    /// Answers that count as done.
+    pub done_on: Vec<String>,
+}
+
+/// `http://host:port`, and nothing behind it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint(Arc<str>);
+
+impl Endpoint {
+    /// Checks `text` and writes it in its one form: lower case, no slash at the end.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write it as http://host:port, such as http://127.0.0.1:9001";
+        if text.is_empty() {
+            return Err(format!("must not be empty; {FORM}"));
+        }
+        if text.len() > TEXT_MAX_BYTES {
+            return Err(format!("is longer than {TEXT_MAX_BYTES} bytes"));
+        }
+        let uri = Uri::from_str(text).map_err(|cause| format!("is not a URL ({cause}); {FORM}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err("https is not served by this version; use http:// on a trusted network".into());
+            }
+            Some(other) => return Err(format!("the scheme {other:?} is not served; {FORM}")),
+            None => return Err(format!("has no scheme; {FORM}")),
+        }
+        let authority = uri.authority().ok_or_else(|| format!("has no host; {FORM}"))?;
+        let Some(port) = authority.port_u16().filter(|&port| port != 0) else {
+            return Err(format!("has no port; {FORM}"));
+        };
+        if authority.host().is_empty() || authority.as_str().contains('@') {
+            return Err(format!("must name a host without user or password; {FORM}"));
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err(format!("must end behind the port, without path or query; {FORM}"));
+        }
+        Ok(Self(format!("http://{}:{port}", authority.host().to_ascii_lowercase()).into()))
+    }
+
+    /// The URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// One endpoint of a participant and what it offers; everything in it is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handlers {
+    /// Whose it is.
+    pub participant: ParticipantName,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How it is called.
+    pub protocol: Protocol,
+    /// What it offers; at least one.
+    pub actions: BTreeMap<ActionName, Target>,
+    /// Most calls at a time; at least 1.
+    pub max_in_flight: u32,
+    /// How long it lasts unless renewed.
+    pub ttl: Duration,
+}
+
+impl Handlers {
+    /// Checks a claim.
+    ///
+    /// # Errors
+    /// Every field that is wrong, in the order of the fields.
+    pub fn check(claim: &Claim) -> Result<Self, Vec<FieldProblem>> {
+        let mut problems = Vec::new();
+        let participant = ParticipantName::parse(&claim.participant)
+            .map_err(|invalid| problems.push(FieldProblem::new("participant", invalid.rule)));
+        let endpoint = Endpoint::parse(&claim.endpoint)
+            .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
+        let protocol = check_protocol(claim.protocol)
+            .map_err(|problem| problems.push(FieldProblem::new("protocol", problem)));
+        let actions = check_actions(&claim.actions, &mut problems);
+        if claim.max_in_flight > MAX_IN_FLIGHT_MAX {
+            problems.push(FieldProblem::new("max_in_flight", format!("must be at most {MAX_IN_FLIGHT_MAX}")));
+        }
+        if claim.ttl > TTL_MAX {
+            problems.push(FieldProblem::new("ttl", "must be at most 1 h; renew the registration instead"));
+        }
+        let (Ok(participant), Ok(endpoint), Ok(protocol), true) =
+            (participant, endpoint, protocol, problems.is_empty())
+        else {
+            return Err(problems);
+        };
+        let max_in_flight =
+            if claim.max_in_flight == 0 { MAX_IN_FLIGHT_DEFAULT } else { claim.max_in_flight };
+        let ttl = if claim.ttl.is_zero() { TTL_DEFAULT } else { claim.ttl };
+        Ok(Self { participant, endpoint, protocol, actions, max_in_flight, ttl })
+    }
+
+    /// The first action that both offer with another target.
+    pub(super) fn differing_target(&self, other: &Handlers) -> Option<&ActionName> {
+        let differs = |name: &ActionName, target: &Target| {
+            other.actions.get(name).is_some_and(|theirs| theirs.target != target.target)
+        };
+        self.actions.iter().find(|(name, target)| differs(name, target)).map(|(name, _)| name)
+    }
+}
+
+fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
+    match protocol {
+        None => Err(format!("is required; this version serves {SERVED}")),
+        Some(protocol) if !protocol.is_served() => {
+            Err(format!("{} is not served by this version; it serves {SERVED}", protocol.as_str()))
+        }
+        Some(protocol) => Ok(protocol),
+    }
+}
+
+fn check_actions(
+    claimed: &[ClaimedAction],
+    problems: &mut Vec<FieldProblem>,
+) -> BTreeMap<ActionName, Target> {
+    let mut actions = BTreeMap::new();
+    if claimed.is_empty() {
+        problems.push(FieldProblem::new("actions", "name at least one action"));
+    }
+    if claimed.len() > ACTIONS_MAX {
+        problems.push(FieldProblem::new("actions", format!("name at most {ACTIONS_MAX} actions")));
+        return actions;
+    }
+    for (ix, action) in claimed.iter().enumerate() {
+        let field = |name: &str| format!("actions[{ix}].{name}");
+        if action.target.len() > TEXT_MAX_BYTES {
+            let problem = format!("is longer than {TEXT_MAX_BYTES} bytes");
+            problems.push(FieldProblem::new(field("target"), problem));
+        }
+        for (name, answers) in [("refused_on", &action.refused_on), ("done_on", &action.done_on)] {
+            if answers.len() > ANSWERS_MAX || answers.iter().any(|answer| answer.len() > TEXT_MAX_BYTES) {
+                let problem = format!("takes at most {ANSWERS_MAX} entries of {TEXT_MAX_BYTES} bytes");
+                problems.push(FieldProblem::new(field(name), problem));
+            }
+        }
+        let name = match ActionName::parse(&action.name) {
+            Ok(name) => name,
+            Err(invalid) => {
+                problems.push(FieldProblem::new(field("name"), invalid.rule));
+                continue;
+            }
+        };
+        let target = Target {
+            target: action.target.clone(),
+            refused_on: action.refused_on.clone(),
+            done_on: action.done_on.clone(),
+        };
+        if actions.insert(name, target).is_some() {
+            problems.push(FieldProblem::new(field("name"), "stands twice in this registration"));
+        }
+    }
+    actions
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A claim in which nothing is wrong.
+    pub(in crate::participant) fn claim(participant: &str, endpoint: &str, actions: &[&str]) -> Claim {
+        let action = |name: &&str| ClaimedAction { name: (*name).to_owned(), ..ClaimedAction::default() };
+        Claim {
+            participant: participant.to_owned(),
+            endpoint: endpoint.to_owned(),
+            protocol: Some(Protocol::Sagad),
+            actions: actions.iter().map(action).collect(),
+            max_in_flight: 0,
+            ttl: Duration::ZERO,
+        }
+    }
+
+    fn good() -> Claim {
+        claim("stock", "http://127.0.0.1:9001", &["deduct", "restore"])
+    }
+
+    #[test]
+    fn what_is_left_out_gets_its_default() {
+        let handlers = Handlers::check(&good()).unwrap();
+        assert_eq!(handlers.max_in_flight, 64);
+        assert_eq!(handlers.ttl, Duration::from_secs(30));
+        assert_eq!(handlers.actions.len(), 2);
+    }
+
+    #[test]
+    fn an_endpoint_has_one_form() {
+        for text in ["http://Shop.local:9001", "http://shop.local:9001/", "http://SHOP.local:9001"] {
+            assert_eq!(Endpoint::parse(text).unwrap().as_str(), "http://shop.local:9001");
+        }
+        assert_eq!(Endpoint::parse("http://[::1]:80").unwrap().as_str(), "http://[::1]:80");
+    }
+
+    #[test]
+    fn a_wrong_endpoint_is_told_what_is_wrong() {
+        let cases = [
+            ("", "must not be empty"),
+            ("https://shop:9001", "https is not served by this version"),
+            ("ftp://shop:9001", "the scheme \"ftp\" is not served"),
+            ("shop:9001", "has no scheme"),
+            ("http://shop", "has no port"),
+            ("http://shop:0", "has no port"),
+            ("http://me:secret@shop:9001", "without user or password"),
+            ("http://shop:9001/api", "without path or query"),
+            ("http://shop:9001?x=1", "without path or query"),
+            ("http://:9001", "must name a host"),
+            ("not a url", "is not a URL"),
+        ];
+        for (text, expected) in cases {
+            let problem = Endpoint::parse(text).unwrap_err();
+            assert!(problem.contains(expected), "{text:?} said {problem:?}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        type Spoil = fn(&mut Claim);
+        let cases: [(&str, &str, Spoil); 9] = [
+            ("participant", "1 to 128 characters", |c| c.participant = "a.b".into()),
+            ("endpoint", "must not be empty", |c| c.endpoint.clear()),
+            ("protocol", "is required; this version serves PROTOCOL_SAGAD", |c| c.protocol = None),
+            ("protocol", "PROTOCOL_HTTP is not served", |c| c.protocol = Some(Protocol::Http)),
+            ("actions", "at least one", |c| c.actions.clear()),
+            ("actions[1].name", "1 to 128 characters", |c| c.actions[1].name.clear()),
+            ("actions[1].name", "stands twice", |c| c.actions[1].name = "deduct".into()),
+            ("max_in_flight", "at most 10000", |c| c.max_in_flight = 10_001),
+            ("ttl", "at most 1 h", |c| c.ttl = Duration::from_secs(3_601)),
+        ];
+        for (field, expected, spoil) in cases {
+            let mut claim = good();
+            spoil(&mut claim);
+            let problems = Handlers::check(&claim).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert_eq!(problems[0].field, field);
+            assert!(problems[0].problem.contains(expected), "{:?}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn all_wrong_fields_are_named_at_once() {
+        let problems = Handlers::check(&Claim::default()).unwrap_err();
+        let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["participant", "endpoint", "protocol", "actions"]);
+    }
+}

@@ -1,0 +1,355 @@
+//! The registry's tests.
+
+use futures::future::{LocalBoxFuture, join_all};
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::{Clock as _, ManualClock};
+use crate::participant::handlers::Endpoint;
+use crate::participant::handlers::tests::claim;
+use crate::participant::listing::Health;
+use crate::participant::roster::WAITING_PARK;
+
+const NOON: Timestamp = Timestamp(1_700_000_000_000);
+const STOCK: &str = "http://127.0.0.1:9001";
+const STOCK_TOO: &str = "http://127.0.0.1:9002";
+
+fn fresh() -> (Arc<ManualClock>, Registry) {
+    let clock = Arc::new(ManualClock::at(NOON));
+    (Arc::clone(&clock), Registry::new(clock))
+}
+
+fn stock() -> ParticipantName {
+    ParticipantName::parse("stock").unwrap()
+}
+
+fn action(name: &str) -> ActionName {
+    ActionName::parse(name).unwrap()
+}
+
+async fn register(registry: &Registry, claim: &Claim) -> Registered {
+    registry.prepare(claim).await.unwrap().activate()
+}
+
+/// Lets a future run as far as it can.
+async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    futures::future::poll_immediate(future).await
+}
+
+#[tokio::test]
+async fn a_registration_has_no_effect_before_it_is_activated() {
+    let (_, registry) = fresh();
+    let prepared = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap();
+    assert!(prepared.to_store().is_some());
+    assert!(!registry.can_call(&stock()));
+    let registered = prepared.activate();
+    assert!(registry.can_call(&stock()));
+    assert_eq!(registered.expires_at, Some(NOON + Duration::from_secs(30)));
+}
+
+#[tokio::test]
+async fn a_prepared_registration_that_is_dropped_changes_nothing_and_blocks_nobody() {
+    let (_, registry) = fresh();
+    drop(registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap());
+    assert!(registry.list(None).is_empty());
+    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+}
+
+#[tokio::test]
+async fn the_same_endpoint_again_replaces_and_keeps_its_id() {
+    let (_, registry) = fresh();
+    let first = register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    let again = register(&registry, &claim("stock", "http://127.0.0.1:9001/", &["restore"])).await;
+    assert_eq!(first.registration_id, again.registration_id);
+    let listed = registry.list(Some("stock"));
+    assert_eq!(listed[0].registrations.len(), 1);
+    assert_eq!(listed[0].actions.keys().collect::<Vec<_>>(), [&action("restore")]);
+}
+
+#[tokio::test]
+async fn two_targets_for_one_action_are_refused() {
+    let (_, registry) = fresh();
+    let mut first = claim("stock", STOCK, &["deduct"]);
+    first.actions[0].target = "shop.Stock/Deduct".into();
+    register(&registry, &first).await;
+    let second = claim("stock", STOCK_TOO, &["deduct"]);
+    let error = registry.prepare(&second).await.err().unwrap();
+    assert!(matches!(error, RegistryError::Precondition(why) if why.contains("stock.deduct")));
+}
+
+#[tokio::test]
+async fn an_expired_registration_gets_no_calls_and_cannot_be_renewed() {
+    let (clock, registry) = fresh();
+    let id = register(&registry, &claim("stock", STOCK, &["deduct"])).await.registration_id;
+    clock.advance(Duration::from_secs(29));
+    let expires_at = registry.renew(&id).unwrap();
+    assert_eq!(expires_at, Some(NOON + Duration::from_secs(59)));
+    assert_eq!(registry.next_expiry(), expires_at);
+
+    clock.advance(Duration::from_secs(30));
+    assert!(!registry.can_call(&stock()));
+    assert_eq!(registry.renew(&id), Err(RegistryError::NotFound { id: id.clone() }));
+    assert_eq!(registry.list(None)[0].health, Health::Absent);
+    assert!(registry.list(None)[0].registrations.is_empty());
+    assert_eq!(registry.take_expired().await.registration_ids, [id]);
+    assert_eq!(registry.next_expiry(), None);
+
+    clock.advance(ABSENT_KEPT + Duration::from_secs(1));
+    assert!(registry.list(None).is_empty());
+}
+
+#[tokio::test]
+async fn an_ended_registration_is_gone_and_unknown() {
+    let (_, registry) = fresh();
+    let id = register(&registry, &claim("stock", STOCK, &["deduct"])).await.registration_id;
+    let ending = registry.prepare_end(&id).await.unwrap();
+    assert!(registry.can_call(&stock()), "nothing has ended before its row is deleted");
+    ending.finish();
+    assert!(!registry.can_call(&stock()));
+    assert!(matches!(registry.prepare_end(&id).await, Err(RegistryError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_restored_registration_gets_its_full_time_from_now() {
+    let (_, registry) = fresh();
+    let stored = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap().to_store().unwrap();
+
+    let (clock, restarted) = fresh();
+    clock.advance(Duration::from_hours(5));
+    restarted.restore(&stored.registration_id, &stored.body).unwrap();
+    let expected = Some(clock.now() + Duration::from_secs(30));
+    assert_eq!(restarted.renew(&stored.registration_id), Ok(expected));
+    assert!(matches!(restarted.restore("x", b"\xff"), Err(RegistryError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn the_configurations_own_never_runs_out_and_cannot_be_ended() {
+    let (clock, registry) = fresh();
+    registry.configure(&claim("stock", STOCK, &["deduct"])).unwrap();
+    clock.advance(Duration::from_hours(1_000));
+    assert!(registry.can_call(&stock()));
+    assert_eq!(registry.next_expiry(), None);
+    let id = registry.list(None)[0].registrations[0].registration_id.clone();
+    assert_eq!(registry.renew(&id), Ok(None));
+    assert!(matches!(registry.prepare_end(&id).await, Err(RegistryError::Precondition(_))));
+    assert!(matches!(
+        registry.configure(&claim("stock", STOCK, &["deduct"])),
+        Err(RegistryError::Invalid(_))
+    ));
+}
+
+#[tokio::test]
+async fn registering_what_the_configuration_holds_stores_nothing() {
+    let (_, registry) = fresh();
+    registry.configure(&claim("stock", STOCK, &["deduct", "restore"])).unwrap();
+    let prepared = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap();
+    assert_eq!(prepared.to_store(), None);
+    assert_eq!(prepared.activate().expires_at, None);
+    let more = registry.prepare(&claim("stock", STOCK, &["count"])).await.err().unwrap();
+    assert!(matches!(more, RegistryError::Precondition(why) if why.contains("count")));
+}
+
+#[tokio::test]
+async fn changes_tell_when_a_participant_becomes_reachable() {
+    let (_, registry) = fresh();
+    let mut changes = registry.changes();
+    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    drop(registry.slot(&stock(), &action("deduct")).await.unwrap());
+    assert!(!changes.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_slot_passes_to_whoever_waits_longest() {
+    let (_, registry) = fresh();
+    let mut one_at_a_time = claim("stock", STOCK, &["deduct"]);
+    one_at_a_time.max_in_flight = 1;
+    register(&registry, &one_at_a_time).await;
+    let (stock, deduct) = (stock(), action("deduct"));
+
+    let running = registry.slot(&stock, &deduct).await.unwrap();
+    let mut first = Box::pin(registry.slot(&stock, &deduct));
+    let mut abandoned = Box::pin(registry.slot(&stock, &deduct));
+    let mut second = Box::pin(registry.slot(&stock, &deduct));
+    for waiting in [&mut first, &mut abandoned, &mut second] {
+        assert!(poll_once(waiting).await.is_none());
+    }
+    drop(abandoned);
+    drop(running);
+    let mut newcomer = Box::pin(registry.slot(&stock, &deduct));
+    assert!(poll_once(&mut newcomer).await.is_none(), "nobody overtakes");
+    let turn = poll_once(&mut first).await.expect("its turn").unwrap();
+    assert!(poll_once(&mut second).await.is_none());
+    drop(turn);
+    // Handed over and never looked at: it must not be lost.
+    drop(second);
+    assert!(poll_once(&mut newcomer).await.is_some());
+    drop(newcomer);
+    assert_eq!(registry.list(None)[0].in_flight, 0);
+}
+
+#[tokio::test]
+async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
+    let (_, registry) = fresh();
+    let mut one_at_a_time = claim("stock", STOCK, &["deduct"]);
+    one_at_a_time.max_in_flight = 1;
+    let id = register(&registry, &one_at_a_time).await.registration_id;
+    let (stock, deduct) = (stock(), action("deduct"));
+    let running = registry.slot(&stock, &deduct).await.unwrap();
+    let mut waiting = Box::pin(registry.slot(&stock, &deduct));
+    assert!(poll_once(&mut waiting).await.is_none());
+    registry.prepare_end(&id).await.unwrap().finish();
+    assert_eq!(waiting.await.err(), Some(NoGrant::Absent));
+
+    // The call in flight still counts when the endpoint comes back.
+    register(&registry, &one_at_a_time).await;
+    let mut next = Box::pin(registry.slot(&stock, &deduct));
+    assert!(poll_once(&mut next).await.is_none());
+    drop(running);
+    assert!(poll_once(&mut next).await.is_some());
+}
+
+#[tokio::test]
+async fn a_failing_registration_is_passed_over_until_its_trial() {
+    let (clock, registry) = fresh();
+    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    register(&registry, &claim("stock", STOCK_TOO, &["deduct"])).await;
+    let (stock, deduct) = (stock(), action("deduct"));
+    let bad = Endpoint::parse(STOCK).unwrap();
+    let next = async || {
+        let slot = registry.slot(&stock, &deduct).await.unwrap();
+        let endpoint = slot.grant.endpoint.clone();
+        slot.finish(if endpoint == bad { Verdict::Unknown("gone".into()) } else { Verdict::Answered });
+        endpoint
+    };
+    for _ in 0..6 {
+        next().await;
+    }
+    assert_eq!(registry.list(None)[0].health, Health::Degraded);
+    assert_eq!(registry.list(None)[0].registrations[0].last_error, "gone");
+    for _ in 0..10 {
+        assert_ne!(next().await, bad);
+    }
+    clock.advance(Duration::from_secs(6));
+    let tried: Vec<_> = [next().await, next().await, next().await, next().await].into();
+    assert_eq!(tried.iter().filter(|endpoint| **endpoint == bad).count(), 1);
+}
+
+#[tokio::test]
+async fn an_action_nobody_offers_is_not_the_same_as_nobody_being_there() {
+    let (_, registry) = fresh();
+    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    assert_eq!(registry.slot(&stock(), &action("count")).await.err(), Some(NoGrant::NoAction));
+    let point = ParticipantName::parse("point").unwrap();
+    assert_eq!(registry.slot(&point, &action("use")).await.err(), Some(NoGrant::Absent));
+}
+
+#[tokio::test]
+async fn too_long_a_line_parks_further_calls_until_it_is_short_again() {
+    let (_, registry) = fresh();
+    let mut narrow = claim("stock", STOCK, &["deduct"]);
+    narrow.max_in_flight = 1;
+    register(&registry, &narrow).await;
+    let (stock, deduct) = (stock(), action("deduct"));
+    let running = registry.slot(&stock, &deduct).await.unwrap();
+    let in_line = (0..WAITING_PARK).map(|_| async { drop(registry.slot(&stock, &deduct).await) });
+    let mut in_line = Box::pin(join_all(in_line));
+    assert!(poll_once(&mut in_line).await.is_none());
+    assert!(!registry.can_call(&stock));
+
+    let mut changes = registry.changes();
+    changes.mark_unchanged();
+    drop(running);
+    in_line.await;
+    assert!(registry.can_call(&stock));
+    assert!(changes.has_changed().unwrap());
+}
+
+/// One thing that can happen to a registry.
+#[derive(Debug, Clone)]
+enum Happening {
+    Call { action: &'static str },
+    CallEnds { nth: usize },
+    CallerGivesUp { nth: usize },
+    Registers { port: u16, max_in_flight: u32, both_actions: bool },
+    Ends { nth: usize },
+    TimePasses { seconds: u64 },
+    Sweeps,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => prop_oneof![Just("deduct"), Just("restore")].prop_map(|action| Happening::Call { action }),
+        4 => (0..8_usize).prop_map(|nth| Happening::CallEnds { nth }),
+        2 => (0..8_usize).prop_map(|nth| Happening::CallerGivesUp { nth }),
+        2 => (1..4_u16, 1..4_u32, any::<bool>()).prop_map(|(port, max_in_flight, both_actions)| {
+            Happening::Registers { port, max_in_flight, both_actions }
+        }),
+        1 => (0..4_usize).prop_map(|nth| Happening::Ends { nth }),
+        1 => (1..40_u64).prop_map(|seconds| Happening::TimePasses { seconds }),
+        1 => Just(Happening::Sweeps),
+    ]
+}
+
+/// Runs the story; after each happening nothing may be lost, forgotten or overdone.
+async fn no_grant_is_lost(story: Vec<Happening>) {
+    let (clock, registry) = fresh();
+    let stock = stock();
+    let names = [action("deduct"), action("restore")];
+    let mut running: Vec<Slot> = Vec::new();
+    let mut waiting: Vec<(&str, LocalBoxFuture<'_, Result<Slot, NoGrant>>)> = Vec::new();
+    for happening in story {
+        match happening {
+            Happening::Call { action } => {
+                let name = &names[usize::from(action == "restore")];
+                waiting.push((action, Box::pin(registry.slot(&stock, name))));
+            }
+            Happening::CallEnds { nth } if nth < running.len() => drop(running.swap_remove(nth)),
+            Happening::CallerGivesUp { nth } if nth < waiting.len() => drop(waiting.remove(nth)),
+            Happening::Registers { port, max_in_flight, both_actions } => {
+                let actions: &[&str] = if both_actions { &["deduct", "restore"] } else { &["deduct"] };
+                let mut claim = claim("stock", &format!("http://shop:{port}"), actions);
+                claim.max_in_flight = max_in_flight;
+                register(&registry, &claim).await;
+            }
+            Happening::Ends { nth } => {
+                let id = registry.list(None).first().and_then(|stock| stock.registrations.get(nth).cloned());
+                if let Some(registration) = id {
+                    registry.prepare_end(&registration.registration_id).await.unwrap().finish();
+                }
+            }
+            Happening::TimePasses { seconds } => clock.advance(Duration::from_secs(seconds)),
+            Happening::Sweeps => drop(registry.take_expired().await),
+            Happening::CallEnds { .. } | Happening::CallerGivesUp { .. } => {}
+        }
+        let mut still_waiting = Vec::new();
+        for (action, mut call) in waiting {
+            match poll_once(&mut call).await {
+                Some(Ok(slot)) => running.push(slot),
+                Some(Err(_)) => {}
+                None => still_waiting.push((action, call)),
+            }
+        }
+        waiting = still_waiting;
+        let Some(seen) = registry.list(None).pop() else { continue };
+        assert_eq!(seen.in_flight as usize, running.len(), "every grant is held by somebody");
+        for lane in seen.registrations.iter().filter(|lane| lane.in_flight < lane.max_in_flight) {
+            // Every registration here offers `deduct`.
+            assert!(
+                !waiting.iter().any(|(action, _)| *action == "deduct"),
+                "somebody waits for {lane:?}, which has room"
+            );
+        }
+    }
+    drop(waiting);
+    drop(running);
+    assert!(registry.list(None).iter().all(|stock| stock.in_flight == 0));
+}
+
+proptest! {
+    #[test]
+    fn no_grant_is_lost_whatever_happens(story in proptest::collection::vec(happening(), 1..60)) {
+        futures::executor::block_on(no_grant_is_lost(story));
+    }
+}

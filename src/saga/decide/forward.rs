@@ -1,0 +1,202 @@
+//! Going forward: which steps start now, and when the saga is committed and completed.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::saga::definition::Trigger;
+use crate::saga::event::{CallInput, Event, Source};
+use crate::saga::ids::{InstanceRef, StepIx};
+use crate::saga::json::Json;
+use crate::saga::ready;
+use crate::saga::state::{Action, Instance, Stage, StepState};
+use crate::saga::words::{Phase, Refusal, StepKind};
+
+use super::draft::{Draft, expression_refusal};
+use super::probe;
+use super::reply::pending_is_over;
+
+/// Longest list a `for_each` may run over.
+pub(super) const FAN_OUT_MAX_ITEMS: usize = 10_000;
+
+/// Starts every step that may start, commits when nothing stands against it, completes at the end.
+pub(super) fn go_forward(draft: &mut Draft<'_>) {
+    start_steps(draft);
+    if draft.saga.stage == Stage::Forward
+        && ready::all_done(&draft.saga, StepKind::Compensatable)
+        && ready::all_done(&draft.saga, StepKind::Pivot)
+    {
+        let output = draft.output();
+        draft.record(Event::SagaCommitted { output });
+        draft.emit(&Trigger::Committed);
+        start_steps(draft);
+    }
+    if draft.saga.stage == Stage::Committed && ready::all_done(&draft.saga, StepKind::Retriable) {
+        draft.record(Event::SagaCompleted);
+        draft.emit(&Trigger::Completed);
+    }
+}
+
+/// One pass in dependency order suffices: a step that is done at once (skipped, an empty list)
+/// stands before everything that waits for it.
+fn start_steps(draft: &mut Draft<'_>) {
+    let definition = Arc::clone(&draft.saga.definition);
+    for &ix in definition.plan.order() {
+        if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
+            return; // a step that failed on the way turned the saga back
+        }
+        if ready::may_run(&draft.saga, ix) && !draft.is_done(ix) {
+            start_step(draft, ix);
+        }
+    }
+}
+
+fn start_step(draft: &mut Draft<'_>, ix: StepIx) {
+    let whole = InstanceRef { step: ix, item: None };
+    let is_untouched = match &draft.saga.steps[ix.at()] {
+        StepState::Unexpanded => true,
+        StepState::One(instance) => instance.action == Action::Pending,
+        StepState::Skipped | StepState::Many(..) => false,
+    };
+    if is_untouched {
+        match condition(draft, whole) {
+            Ok(true) => {}
+            Ok(false) => return draft.record(Event::StepSkipped { at: whole, source: Source::Engine }),
+            Err(refusal) => return fail_without_a_call(draft, whole, &refusal),
+        }
+    }
+    if matches!(draft.saga.steps[ix.at()], StepState::Unexpanded) {
+        match items(draft, whole) {
+            Ok(items) => {
+                draft.record(Event::StepExpanded { step: ix, items });
+                announce_success(draft, ix);
+            }
+            Err(refusal) => return fail_without_a_call(draft, whole, &refusal),
+        }
+    }
+    start_instances(draft, ix);
+}
+
+/// Starts due instances, the earlier items first, never more under way than the step's cap.
+fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
+    let mut room = ready::room_forward(&draft.saga, ix);
+    let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
+    for at in all {
+        if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
+            return;
+        }
+        let now = draft.ctx.now;
+        match draft.instance(at).map(|i| &i.action) {
+            Some(Action::Pending) if room > 0 => room -= usize::from(start_attempt(draft, at)),
+            Some(Action::Backoff { next_at, .. }) if *next_at <= now => drop(start_attempt(draft, at)),
+            Some(Action::Awaiting { check_at }) if *check_at <= now => look_again(draft, at),
+            _ => {}
+        }
+    }
+}
+
+/// Records the intent of an attempt, unless its participant cannot be called now.
+fn start_attempt(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
+    if !draft.can_call(at, Phase::Action) {
+        return false;
+    }
+    let definition = Arc::clone(&draft.saga.definition);
+    let Some(instance) = draft.instance(at) else { return false };
+    let attempt = instance.tries.attempt + 1;
+    let input = if instance.tries.input.is_some() {
+        None
+    } else {
+        let template = definition.step(at.step).action.input.as_ref();
+        match draft.call_input(template, CallInput::Saga, at) {
+            Ok(input) => Some(input),
+            Err(refusal) => {
+                fail_without_a_call(draft, at, &refusal);
+                return false;
+            }
+        }
+    };
+    draft.record(Event::StepStarted { at, attempt, epoch: draft.ctx.epoch, input });
+    true
+}
+
+/// Follows up a pending answer: a probe where there is one, else the action again.
+fn look_again(draft: &mut Draft<'_>, at: InstanceRef) {
+    let Some(instance) = draft.instance(at) else { return };
+    if instance.tries.pending_until.is_some_and(|until| draft.ctx.now >= until) {
+        pending_is_over(draft, at);
+    } else if instance.probe_unsupported {
+        start_attempt(draft, at);
+    } else {
+        probe::start_probe(draft, at);
+    }
+}
+
+/// An expression failed before anything was called: a definite failure, or a block where failing
+/// is not possible.
+fn fail_without_a_call(draft: &mut Draft<'_>, at: InstanceRef, refusal: &Refusal) {
+    match draft.saga.step(at).kind {
+        StepKind::Retriable => {
+            draft.block(at, Phase::Action, format!("{}: {}", refusal.code, refusal.message));
+        }
+        StepKind::Compensatable | StepKind::Pivot => {
+            let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+            draft.record(Event::StepFailed {
+                at,
+                attempt,
+                refusal: refusal.clone(),
+                elapsed: std::time::Duration::ZERO,
+                retry_at: None,
+                source: Source::Engine,
+            });
+            draft.turn_back_for(at, refusal);
+        }
+    }
+}
+
+fn condition(draft: &Draft<'_>, at: InstanceRef) -> Result<bool, Refusal> {
+    let definition = &draft.saga.definition;
+    let Some(when) = &definition.step(at.step).when else { return Ok(true) };
+    match draft.with_scope(None, |scope| when.evaluate(scope)) {
+        Ok(Value::Bool(is_true)) => Ok(is_true),
+        Ok(Value::Null) => Ok(false),
+        Ok(other) => Err(expression_refusal(&format!("`when` gave {}, not true or false", kind_of(&other)))),
+        Err(error) => Err(expression_refusal(&format!("`when`: {error}"))),
+    }
+}
+
+fn items(draft: &Draft<'_>, at: InstanceRef) -> Result<Json, Refusal> {
+    let definition = &draft.saga.definition;
+    let Some(for_each) = &definition.step(at.step).for_each else {
+        return Ok(Json::from_value(&Value::Array(Vec::new())));
+    };
+    match draft.with_scope(None, |scope| for_each.evaluate(scope)) {
+        Ok(Value::Array(list)) if list.len() <= FAN_OUT_MAX_ITEMS => {
+            Ok(Json::from_value(&Value::Array(list)))
+        }
+        Ok(Value::Array(list)) => Err(expression_refusal(&format!(
+            "`for_each` gave {} items, over the limit of {FAN_OUT_MAX_ITEMS}",
+            list.len()
+        ))),
+        Ok(other) => Err(expression_refusal(&format!("`for_each` gave {}, not a list", kind_of(&other)))),
+        Err(error) => Err(expression_refusal(&format!("`for_each`: {error}"))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Writes the outbox records of a step once all its instances succeeded.
+pub(super) fn announce_success(draft: &mut Draft<'_>, step: StepIx) {
+    let has_succeeded = |i: &Instance| matches!(i.action, Action::Succeeded { .. });
+    if draft.saga.steps[step.at()].instances().iter().all(has_succeeded) {
+        draft.emit(&Trigger::Step(step));
+    }
+}

@@ -1,0 +1,94 @@
+//! Asking a participant whether an effect exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::saga::event::{CallInput, Event, Source};
+use crate::saga::ids::InstanceRef;
+use crate::saga::input::Reply;
+use crate::saga::state::{Action, Doubt, ProbeWhy, Stage};
+use crate::saga::words::{Outcome, Phase};
+
+use super::draft::Draft;
+use super::reply::{refused_for_good, succeeded, wait_for_it};
+
+/// Records a probe's intent, unless it cannot be asked now.
+pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
+    if draft.saga.paused.is_some() || !draft.can_call(at, Phase::Probe) {
+        return false;
+    }
+    let definition = Arc::clone(&draft.saga.definition);
+    let Some(instance) = draft.instance(at) else { return false };
+    let probe = instance.probes + 1;
+    let template = definition.step(at.step).probe.as_ref().and_then(|probe| probe.input.as_ref());
+    let input = match (template, &instance.probe_input) {
+        (None, _) | (Some(_), Some(_)) => None,
+        // A probe whose own input cannot be made is asked with the action's.
+        (Some(template), None) => draft.call_input(Some(template), CallInput::Action, at).ok(),
+    };
+    draft.record(Event::StepProbed { at, probe, input });
+    true
+}
+
+/// Leaves a step unknown without a further attempt.
+pub(super) fn leave_unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
+    let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+    let cause = cause.to_owned();
+    draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at: None });
+}
+
+/// A probe's answer. An answer to a question nobody asks any more changes nothing.
+pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
+    let Some(instance) = draft.instance(reply.at) else { return };
+    let Action::Probing { why } = &instance.action else { return };
+    if instance.probes != reply.attempt || draft.saga.is_terminal() {
+        return;
+    }
+    let why = why.clone();
+    let attempt = instance.tries.attempt;
+    match &reply.outcome {
+        Outcome::Done(output) => succeeded(draft, reply.at, attempt, output.clone(), Source::Probe),
+        Outcome::Refused(refusal) => refused_for_good(draft, reply.at, attempt, refusal, Source::Probe),
+        Outcome::Pending(check_after) if draft.saga.stage != Stage::Backward => {
+            wait_for_it(draft, reply.at, attempt, *check_after);
+        }
+        Outcome::Unsupported => {
+            draft.record(Event::ProbeUnsupported { at: reply.at });
+            without_a_probe(draft, reply.at, &why);
+        }
+        Outcome::Pending(_) => leave_unknown(draft, reply.at, "the participant is still working"),
+        Outcome::Unknown(cause) => match why {
+            ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, reply.at, &doubt),
+            ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, reply.at, cause),
+            ProbeWhy::Pending => wait_for_it(draft, reply.at, attempt, None),
+        },
+    }
+}
+
+/// There is no probe: a pending step is looked at by calling its action again, at once.
+fn without_a_probe(draft: &mut Draft<'_>, at: InstanceRef, why: &ProbeWhy) {
+    match why {
+        ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, at, doubt),
+        ProbeWhy::Pending if draft.saga.stage == Stage::Backward => {
+            leave_unknown(draft, at, "the saga turned back while the participant was still working");
+        }
+        ProbeWhy::Pending => {
+            let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+            wait_for_it(draft, at, attempt, Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Nothing more can be found out: an operator decides.
+pub(super) fn block_in_doubt(draft: &mut Draft<'_>, at: InstanceRef, doubt: &Doubt) {
+    let reason = match doubt {
+        Doubt::Unknown(cause) => format!("no definite answer: {cause}"),
+        Doubt::Refused(refusal) => {
+            format!(
+                "refused ({}: {}) after an attempt without a definite answer",
+                refusal.code, refusal.message
+            )
+        }
+    };
+    draft.block(at, Phase::Action, reason);
+}

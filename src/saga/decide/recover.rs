@@ -1,0 +1,49 @@
+//! What an owner records that finds calls in the journal which it does not have in flight.
+
+use std::time::Duration;
+
+use crate::saga::event::Event;
+use crate::saga::ids::InstanceRef;
+use crate::saga::state::{Action, Compensation, ProbeWhy, Stage};
+
+use super::draft::Draft;
+use super::probe::{block_in_doubt, leave_unknown, start_probe};
+
+const LOST: &str = "the daemon stopped while the call was in flight";
+
+/// Calls that were in flight ended without a definite answer, through no fault of their own: they
+/// cost no budget and are made again at once.
+pub(super) fn recovered(draft: &mut Draft<'_>) {
+    if draft.saga.is_terminal() {
+        return;
+    }
+    for at in draft.instances_where(|i| matches!(i.action, Action::Running)) {
+        let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+        let retry_at = (draft.saga.stage != Stage::Backward).then_some(draft.ctx.now);
+        let cause = LOST.to_owned();
+        draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
+    }
+    for at in draft.instances_where(|i| matches!(i.action, Action::Probing { .. })) {
+        ask_again(draft, at);
+    }
+    for at in draft.instances_where(|i| matches!(i.compensation, Compensation::Running)) {
+        let attempt = draft.instance(at).map_or(0, |i| i.undo_tries.attempt);
+        let (cause, retry_at) = (LOST.to_owned(), Some(draft.ctx.now));
+        draft.record(Event::CompensationUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
+    }
+}
+
+fn ask_again(draft: &mut Draft<'_>, at: InstanceRef) {
+    let Some(Action::Probing { why }) = draft.instance(at).map(|i| i.action.clone()) else { return };
+    if start_probe(draft, at) {
+        return;
+    }
+    match why {
+        ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, at, &doubt),
+        ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
+        ProbeWhy::Pending => {
+            let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+            super::reply::wait_for_it(draft, at, attempt, Some(Duration::ZERO));
+        }
+    }
+}

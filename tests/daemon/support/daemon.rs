@@ -1,0 +1,171 @@
+//! The real binary as a child process, which can be killed, cut off and started again.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sagad::proto::definition_service_client::DefinitionServiceClient;
+use sagad::proto::operations_service_client::OperationsServiceClient;
+use sagad::proto::registry_service_client::RegistryServiceClient;
+use sagad::proto::saga_service_client::SagaServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a daemon may take to say that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running daemon. Dropping it kills it.
+pub struct Daemon {
+    child: Child,
+    /// Its gRPC address.
+    pub grpc: String,
+    /// Its HTTP address.
+    pub http: String,
+}
+
+/// How to start a daemon.
+#[derive(Default)]
+pub struct Launch {
+    data: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// On the store in `data`.
+    pub fn on(data: &Path) -> Self {
+        Self { data: data.to_owned(), ..Self::default() }
+    }
+
+    /// With a further argument to `sagad serve`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sagad"));
+        command.arg("serve").arg("--data").arg(&self.data);
+        if !self.args.iter().any(|arg| arg == "--grpc-addr") {
+            command.args(["--grpc-addr", "127.0.0.1:0"]);
+        }
+        command.args(["--http-addr", "127.0.0.1:0"]).args(&self.args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts it and waits until it says that it serves.
+    pub fn start(&self) -> Result<Daemon> {
+        match self.try_start()? {
+            Ok(daemon) => Ok(daemon),
+            Err((status, output)) => bail!("the daemon ended at its start ({status}): {output}"),
+        }
+    }
+
+    /// Starts it; if it ends before it serves, its exit status and what it wrote to stderr.
+    pub fn try_start(&self) -> Result<Result<Daemon, (ExitStatus, String)>> {
+        let log = tempfile::NamedTempFile::new()?;
+        let mut child =
+            self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen()?).spawn()?;
+        let stdout = child.stdout.take().context("the child's stdout is piped")?;
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        loop {
+            match told.recv_timeout(READY_WITHIN) {
+                Ok(line) if line.starts_with("sagad ready") => {
+                    let address = |name: &str| {
+                        let found = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+                        found.map(str::to_owned).with_context(|| format!("{name} is missing in {line:?}"))
+                    };
+                    let (grpc, http) = (address("grpc=")?, address("http=")?);
+                    return Ok(Ok(Daemon { child, grpc, http }));
+                }
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = child.wait()?;
+                    return Ok(Err((status, std::fs::read_to_string(log.path())?)));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    child.kill()?;
+                    child.wait()?;
+                    bail!("the daemon was not ready in time: {}", std::fs::read_to_string(log.path())?);
+                }
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// A channel to its gRPC port; connects on first use.
+    pub fn channel(&self) -> Channel {
+        channel_to(&self.grpc)
+    }
+
+    /// A client of `SagaService`.
+    pub fn sagas(&self) -> SagaServiceClient<Channel> {
+        SagaServiceClient::new(self.channel())
+    }
+
+    /// A client of `DefinitionService`.
+    pub fn definitions(&self) -> DefinitionServiceClient<Channel> {
+        DefinitionServiceClient::new(self.channel())
+    }
+
+    /// A client of `RegistryService`.
+    pub fn registry(&self) -> RegistryServiceClient<Channel> {
+        RegistryServiceClient::new(self.channel())
+    }
+
+    /// A client of `OperationsService`.
+    pub fn operations(&self) -> OperationsServiceClient<Channel> {
+        OperationsServiceClient::new(self.channel())
+    }
+
+    /// Kills it as hard as can be and waits until it is gone.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A channel to a gRPC address, which connects on first use.
+pub fn channel_to(address: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
+}

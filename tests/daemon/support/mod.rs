@@ -1,0 +1,5 @@
+//! What the tests of the real binary share.
+
+pub mod chance;
+pub mod daemon;
+pub mod participant;
