@@ -1,5 +1,6 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
