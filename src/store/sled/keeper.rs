@@ -90,7 +90,7 @@ impl Keeper {
             match done {
                 Ok(()) => {}
                 Err(error) if is_fatal(&error) => {
-                    self.shared.fail(error);
+                    self.shared.fail(&error);
                     break;
                 }
                 Err(error) => tracing::error!(%error, "housekeeping of the store failed"),

@@ -43,7 +43,7 @@ impl Shared {
     }
 
     /// Stops acknowledging for good.
-    pub fn fail(&self, error: StoreError) {
+    pub fn fail(&self, error: &StoreError) {
         if self.failed.set(error.clone()).is_ok() {
             tracing::error!(%error, dir = %self.dir.display(), "the store has stopped");
         }
