@@ -82,8 +82,12 @@ fn next_write(lasts: &Lasts, one: &OneWrite, number: u64) -> SagaWrite {
     let name = IDS[one.saga];
     let text = format!("\"{}\"", "x".repeat(one.bytes));
     let Some(last) = lasts.get(name) else {
-        let mut first =
-            start_of(["order", "refund"][one.saga % 2], name, (one.saga % 3) as i64 * 1_000, &text);
+        let mut first = start_of(
+            ["order", "refund"][one.saga % 2],
+            name,
+            i64::try_from(one.saga % 3).unwrap() * 1_000,
+            &text,
+        );
         if one.lock {
             first.lock = LockWrite::Take(ticket(number, name, "k"));
         }
@@ -179,7 +183,7 @@ async fn live(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_on_disk_tells_the_same_as_the_one_in_memory(ops in ops()) {
