@@ -183,6 +183,12 @@ mod tests {
     }
 
     #[test]
+    fn the_first_versions_frame_is_still_read() {
+        let (key, value) = (*b"key\0\0", *b"\x01\x3e\xc7\xf3\xa5\0\x01content");
+        assert_eq!(seal(b"key", b"content"), vec![(key.to_vec(), value.to_vec())]);
+    }
+
+    #[test]
     fn a_missing_row_is_noticed() {
         let rows = seal(b"key", &vec![7; 3 * ROW_CONTENT_MAX_BYTES]);
         assert_eq!(rows.len(), 3);

@@ -22,7 +22,18 @@ fn everything() -> ListQuery {
     ListQuery { limit: 1_000, ..ListQuery::default() }
 }
 
+/// The files as a clean end leaves them, or as a killed process does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
 async fn whole() -> Whole {
+    whole_after(End::Closed).await
+}
+
+async fn whole_after(end_of_it: End) -> Whole {
     let bench = OnDisk::create().await;
     let text = |n: i64| format!("{{\"n\":{n},\"text\":\"{}\"}}", "lorem ipsum ".repeat(100));
     let starts: Vec<_> = (0..40).map(|n| start_of("order", &format!("saga/{n}"), n, &text(n))).collect();
@@ -42,8 +53,17 @@ async fn whole() -> Whole {
         let stored = bench.store.load(&row.id).await.unwrap().unwrap();
         sagas.insert(row.id.clone(), stored.facts);
     }
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(bench.dir.path(), killed.path());
+    let last = Marker::read(bench.dir.path()).unwrap().unwrap();
+    let commit = bench.store.shared.live.read().commit;
     bench.store.close().await.unwrap();
-    Whole { dir: bench.dir, sagas, list, counters }
+    if end_of_it == End::Closed {
+        return Whole { dir: bench.dir, sagas, list, counters };
+    }
+    // As the keeper would have left it within a second.
+    Marker { commit, ..last }.write(killed.path()).unwrap();
+    Whole { dir: killed, sagas, list, counters }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -120,10 +140,19 @@ async fn an_undamaged_copy_is_whole() {
 
 #[tokio::test]
 async fn flipped_bits_are_refused_or_named() {
-    let whole = whole().await;
-    let mut seeded = Seeded(0x5a6a_d001);
+    flip_bits(whole().await, 0x5a6a_d001).await;
+}
+
+#[tokio::test]
+async fn flipped_bits_behind_a_kill_are_refused_or_named() {
+    flip_bits(whole_after(End::Killed).await, 0xd1ed).await;
+}
+
+async fn flip_bits(whole: Whole, seed: u64) {
+    assert_eq!(whole.judge(whole.copy().path(), "a copy").await, Verdict::Opened(0));
+    let mut seeded = Seeded(seed);
     let mut noticed = 0;
-    for round in 0..48 {
+    for round in 0..32 {
         let copy = whole.copy();
         let files = files(copy.path());
         let path = &files[round % files.len()];

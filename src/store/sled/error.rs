@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// A store that is not opened. It is left as it is found.
+/// A store that is not opened.
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
     /// Another process works on it. Trying again helps once that one has stopped.
@@ -15,7 +15,7 @@ pub enum OpenError {
     Io { path: PathBuf, operation: &'static str, cause: String },
     /// Something is not as it was written. Trying again cannot help.
     #[error(
-        "{}: refused: {cause}; nothing was changed. Look at it with `sagad store verify --dir {}`, \
+        "{}: refused: {cause}. Keep a copy of the files, look at them with `sagad store verify --dir {}`, \
          then put back a backup copy of the whole directory",
         file.display(), dir.display()
     )]

@@ -72,6 +72,11 @@ fn is_fatal(error: &StoreError) -> bool {
 impl Keeper {
     /// Works until it is told to stop.
     pub fn run(mut self) {
+        self.keep_house();
+        self.shared.queue.end();
+    }
+
+    fn keep_house(&mut self) {
         let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
         let opened = opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))));
         if let Err(error) = &opened {
@@ -90,7 +95,7 @@ impl Keeper {
             match done {
                 Ok(()) => {}
                 Err(error) if is_fatal(&error) => {
-                    self.shared.fail(error);
+                    self.shared.fail(&error);
                     break;
                 }
                 Err(error) => tracing::error!(%error, "housekeeping of the store failed"),

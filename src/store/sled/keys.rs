@@ -92,7 +92,9 @@ impl Family {
 fn key(family: Family, rest: &[&[u8]]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.iter().map(|part| part.len()).sum::<usize>() + PART_BYTES);
     key.push(family as u8);
-    rest.iter().for_each(|part| key.extend_from_slice(part));
+    for part in rest {
+        key.extend_from_slice(part);
+    }
     key
 }
 

@@ -45,6 +45,8 @@ mod writer;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;
@@ -138,7 +140,7 @@ impl SledStore {
     /// Blocks for as long as reading all open sagas takes.
     ///
     /// # Errors
-    /// [`OpenError`] names the file, the cause and what to do; the store is left as it was.
+    /// [`OpenError`] names the file, the cause and what to do.
     pub fn open(options: SledOptions) -> Result<Self, OpenError> {
         let opened = open::open(&options)?;
         let census = opened.census;
@@ -183,8 +185,8 @@ impl SledStore {
             tail: Tail::default(),
         };
         let spawn_error = |error| OpenError::io(&dir, "starting the store's threads", &error);
-        let writer = tasks::thread("store-writer", || writer.run()).map_err(|e| spawn_error(e))?;
-        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(|e| spawn_error(e))?;
+        let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
+        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
         let running = Arc::new(Mutex::new(Some(Running { writer, keeper, lock: opened.lock })));
         let store = Self { shared, requests, running };
         store.check_small_history()?;

@@ -143,7 +143,7 @@ impl Census {
         }
         if found.family == Family::Place {
             let (created_at, id) = keys::parse_place(found.key).ok_or_else(malformed)?;
-            self.add_place(created_at, id, found.rows, found.content.ok());
+            self.add_place(created_at, &id, found.rows, found.content.ok().as_deref());
             return Ok(());
         }
         let content = found.content.map_err(|cause| part.damaged(found.key, &cause))?;
@@ -207,9 +207,9 @@ impl Census {
         journal.bytes += bytes as u64;
     }
 
-    fn add_place(&mut self, created_at: Timestamp, id: SagaId, rows: usize, content: Option<Vec<u8>>) {
-        let journal = self.journals.remove(&id).unwrap_or_default();
-        let summary = content.as_deref().map(decode_summary);
+    fn add_place(&mut self, created_at: Timestamp, id: &SagaId, rows: usize, content: Option<&[u8]>) {
+        let journal = self.journals.remove(id).unwrap_or_default();
+        let summary = content.map(decode_summary);
         let mut damage = journal.damage;
         let mut note = |cause: String| {
             damage.get_or_insert(cause);
@@ -234,7 +234,7 @@ impl Census {
         if let Some(cause) = &damage {
             self.damaged.push((id.clone(), cause.clone()));
         }
-        let far_wake = self.wakes.remove(&id);
+        let far_wake = self.wakes.remove(id);
         let unnamed = || DefinitionName::parse("unreadable").expect("a valid name");
         let entry = Entry {
             first_seq: journal.first_seq,
@@ -245,13 +245,13 @@ impl Census {
             definition: read.as_ref().map_or_else(unnamed, |row| row.definition.clone()),
             version: read.as_ref().map_or(Version(0), |row| row.version),
             bytes: journal.bytes,
-            lasting: content.as_deref().map_or(0, lasting_hash),
+            lasting: content.map_or(0, lasting_hash),
             place_parts: u16::try_from(rows).unwrap_or(u16::MAX),
             far_wake,
             outbox: journal.outbox,
             damage: damage.map(Arc::from),
         };
-        self.live.put(&id, entry);
+        self.live.put(id, entry);
     }
 
     /// Journals and wake-ups that no summary claims belong to sagas that lost theirs.

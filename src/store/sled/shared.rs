@@ -43,7 +43,7 @@ impl Shared {
     }
 
     /// Stops acknowledging for good.
-    pub fn fail(&self, error: StoreError) {
+    pub fn fail(&self, error: &StoreError) {
         if self.failed.set(error.clone()).is_ok() {
             tracing::error!(%error, dir = %self.dir.display(), "the store has stopped");
         }
@@ -98,6 +98,8 @@ pub struct Work {
     /// Each of them has a caller that waits.
     pub retention: VecDeque<Retention>,
     pub stop: bool,
+    /// The keeper has ended and takes nothing any more.
+    pub over: bool,
 }
 
 impl Queue {
@@ -109,9 +111,20 @@ impl Queue {
         }
     }
 
+    /// Takes a deletion up; it is dropped unanswered when the keeper has ended.
     pub fn retain(&self, retention: Retention) {
-        self.work.lock().retention.push_back(retention);
-        self.wake.notify_one();
+        let mut work = self.work.lock();
+        if !work.over {
+            work.retention.push_back(retention);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The keeper ends: whoever waits for it is let go.
+    pub fn end(&self) {
+        let mut work = self.work.lock();
+        work.over = true;
+        work.retention.clear();
     }
 
     pub fn stop(&self) {

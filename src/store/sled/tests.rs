@@ -89,7 +89,7 @@ async fn large_values_do_not_become_files_of_their_own() {
 #[tokio::test]
 async fn a_failed_write_stops_everything() {
     let bench = OnDisk::create().await;
-    bench.store.shared.fail(StoreError::SyncFailed { cause: "as if".into() });
+    bench.store.shared.fail(&StoreError::SyncFailed { cause: "as if".into() });
     let error = suite::try_commit(&bench, vec![start("a", 1)]).await.unwrap_err();
     assert!(matches!(error, StoreError::SyncFailed { .. }));
     assert!(matches!(bench.store.load(&id("a")).await, Err(StoreError::SyncFailed { .. })));

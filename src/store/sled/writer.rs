@@ -124,8 +124,8 @@ impl Writer {
                 let done = catch_unwind(AssertUnwindSafe(|| self.commit_group(group)));
                 match done {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => self.shared.fail(error),
-                    Err(panic) => self.shared.fail(StoreError::SyncFailed {
+                    Ok(Err(error)) => self.shared.fail(&error),
+                    Err(panic) => self.shared.fail(&StoreError::SyncFailed {
                         cause: format!("the writer panicked: {}", panic_text(&*panic)),
                     }),
                 }
