@@ -24,9 +24,8 @@ use crate::saga::ids::Version;
 use crate::saga::words::SagaStatus;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::store::sled::{SledOptions, SledStore};
+use crate::store::sled::{SledOptions, SledStore, SyncObserver};
 use crate::tasks::{Death, Tasks};
-use crate::telemetry;
 
 /// Time for RPCs in flight to be answered at a shutdown; the commits in hand end meanwhile.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -50,7 +49,7 @@ struct Ports {
     http: std::net::SocketAddr,
 }
 
-/// Runs a daemon until it is told to stop (SIGTERM, Ctrl-C) or cannot go on.
+/// Runs a daemon with a valid configuration until it is told to stop (SIGTERM, Ctrl-C) or cannot go on.
 ///
 /// Prints one line to standard output once it serves: `sagad ready grpc=ADDR http=ADDR`.
 ///
@@ -58,8 +57,6 @@ struct Ports {
 /// What kept it from starting, or why it could not go on, with what to do.
 #[expect(clippy::print_stdout, reason = "the line that says it is ready is for whoever started it")]
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    check(&config)?;
-    telemetry::init(&config.log.filter, config.log.format)?;
     let daemon = Daemon::start(&config).await?;
     println!("sagad ready grpc={} http={}", daemon.ports.grpc, daemon.ports.http);
     let fatal = daemon.tasks.fatal();
@@ -85,16 +82,6 @@ pub async fn told_to_stop() -> anyhow::Result<()> {
         pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
         _ = terminate.recv() => Ok(()),
     }
-}
-
-/// Refuses a configuration that cannot work, with everything that is wrong with it.
-fn check(config: &Config) -> anyhow::Result<()> {
-    let problems = config.validate();
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    bail!("the configuration cannot work:\n  {}", lines.join("\n  "))
 }
 
 impl Daemon {
@@ -155,6 +142,7 @@ impl Daemon {
     async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("draining");
         self.readiness.send_replace(Readiness::Draining);
+        self.tasks.stop();
         self.serving.cancel();
         let closed = self.engine.drain().await;
         if tokio::time::timeout(DRAIN_MAX, self.tasks.ended()).await.is_err() {
@@ -169,7 +157,11 @@ async fn bind(addr: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Res
     listener.with_context(|| format!("{what}: {addr} cannot be bound; choose another address with {flag}"))
 }
 
-async fn open_store(config: &Config, metrics: &Metrics, clock: &SharedClock) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(
+    config: &Config,
+    metrics: &Metrics,
+    clock: &SharedClock,
+) -> anyhow::Result<Arc<dyn Store>> {
     match config.store.kind {
         StoreKind::Memory => {
             tracing::warn!("the store is in memory: everything is lost when the daemon stops");
@@ -180,7 +172,7 @@ async fn open_store(config: &Config, metrics: &Metrics, clock: &SharedClock) -> 
             let options = SledOptions {
                 cache_bytes: config.store.cache_mib * MIB * 3 / 4,
                 history_cache_bytes: config.store.cache_mib * MIB / 4,
-                on_sync: Some(Arc::new(move |took| metrics.synced(took, clock.now()))),
+                on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
                 ..SledOptions::new(&config.store.dir)
             };
             let opened = tokio::task::spawn_blocking(move || SledStore::open(options)).await;
@@ -232,7 +224,8 @@ async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
         if let Err(problems) = definition::compile(&source, Some(&file), Version(1)) {
             bail!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file));
         }
-        let answer = engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
+        let answer =
+            engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
         let definition = &answer.view.definition;
         let (name, version, known) = (&definition.name, definition.version, answer.existed);
         tracing::info!(%name, %version, known, "definition registered");
@@ -244,8 +237,9 @@ async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
 }
 
 fn definition_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("{} cannot be read; name the folder of the definitions with --sagas", folder.display()))?;
+    let entries = std::fs::read_dir(folder).with_context(|| {
+        format!("{} cannot be read; name the folder of the definitions with --sagas", folder.display())
+    })?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("{} cannot be read", folder.display()))?.path();

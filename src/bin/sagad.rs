@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use sagad::config::{Config, Overrides};
+use sagad::daemon;
 use sagad::demo::ledger::Durability;
 use sagad::demo::processes;
 use sagad::demo::shop::{self, Faults, ShopOptions};
 use sagad::demo::{self, DemoOptions, DevOptions};
+use sagad::store::sled::{self as store, VerifyReport};
 use sagad::telemetry::{self, LogFormat};
 
 /// A saga orchestration engine: one daemon that does all of it, or undoes all of it.
@@ -35,6 +37,9 @@ enum Command {
     Demo(DemoArgs),
     /// Say whether a configuration can work
     CheckConfig(ConfigArgs),
+    /// Look after the files of a store whose daemon is stopped
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Run one service of the sample shop
     #[command(hide = true)]
     Shop(ShopArgs),
@@ -56,6 +61,21 @@ struct ConfigArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Read every record and say what is wrong, if anything; changes nothing
+    Verify(StoreArgs),
+    /// Write the store anew, without the space that deleted sagas left
+    Compact(StoreArgs),
+}
+
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// Folder of the store
+    #[arg(long = "data", env = "SAGAD_DATA", value_name = "DIR", default_value = "sagad-data")]
+    dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +173,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             demo::run(DemoOptions { orders, stock, mixed, keep }).await
         }
         Command::CheckConfig(args) => check_config(args),
+        Command::Store(StoreCommand::Verify(args)) => verify(&args),
+        Command::Store(StoreCommand::Compact(args)) => compact(&args),
         Command::Shop(args) => run_shop(args).await,
     }
 }
@@ -174,7 +196,7 @@ async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
         faults: Faults { delay: args.delay, reply_delay: args.reply_delay },
     };
     let until = async {
-        if let Err(error) = demo::interrupted().await {
+        if let Err(error) = daemon::told_to_stop().await {
             tracing::error!(%error, "signals cannot be heard");
         }
     };
@@ -183,18 +205,44 @@ async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the daemon until it is told to stop.
-#[expect(
-    clippy::unused_async,
-    reason = "the call site of `daemon::serve`, which is not part of this build yet"
-)]
 async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = read_config(args.config)?;
     telemetry::init(&config.log.filter, config.log.format).context("set up the log")?;
     if args.end_with_parent {
         processes::end_with_parent().context("watch standard input")?;
     }
-    // sagad::daemon::serve(config).await
-    anyhow::bail!("this build holds no daemon yet")
+    daemon::serve(config).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a whole store; fails when anything in it is wrong.
+fn verify(args: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let report = store::verify(&args.dir).context("the store cannot be read")?;
+    for problem in &report.problems {
+        let whose = problem.saga.as_ref().map_or_else(String::new, |saga| format!("saga {saga}: "));
+        println!("{whose}{}", problem.what);
+    }
+    let VerifyReport { open_sagas, ended_sagas, rows, problems } = &report;
+    println!("{open_sagas} open sagas, {ended_sagas} ended, {rows} rows read, {} problems", problems.len());
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Rewrites both databases, with progress on standard error.
+fn compact(args: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let bar = indicatif::ProgressBar::new_spinner();
+    let (mut before, mut after) = (0, 0);
+    store::compact(&args.dir, |progress| {
+        bar.set_message(format!("{}: {} rows copied", progress.database, progress.rows));
+        bar.tick();
+        if let Some(bytes) = progress.bytes_after {
+            before += progress.bytes_before;
+            after += bytes;
+        }
+    })
+    .context("the store is as it was")?;
+    bar.finish_and_clear();
+    println!("{before} bytes before, {after} bytes after");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says whether a daemon could run with this configuration.

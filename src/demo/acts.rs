@@ -67,7 +67,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("sagad-demo-").tempdir().context("make a folder")?;
     let outcome = tokio::select! {
         outcome = perform(options, dir.path()) => outcome,
-        stopped = super::interrupted() => {
+        stopped = crate::daemon::told_to_stop() => {
             stopped?;
             say("\ninterrupted");
             return Ok(ExitCode::from(130));

@@ -49,12 +49,12 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<ExitCode> {
 async fn stay(places: Places) -> anyhow::Result<ExitCode> {
     let mut cast = tokio::select! {
         cast = raise(places) => cast?,
-        stopped = super::interrupted() => return stopped.map(|()| ExitCode::from(130)),
+        stopped = crate::daemon::told_to_stop() => return stopped.map(|()| ExitCode::from(130)),
     };
     welcome(&cast);
     let lost = tokio::select! {
         lost = cast.somebody_lost() => Some(lost),
-        stopped = super::interrupted() => { stopped?; None }
+        stopped = crate::daemon::told_to_stop() => { stopped?; None }
     };
     match lost {
         Some(lost) => Err(lost),

@@ -20,17 +20,5 @@ mod registration;
 pub mod shop;
 mod show;
 
-use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-
 pub use acts::{DemoOptions, run};
 pub use dev::{DevOptions, dev};
-
-/// Completes when this process is asked to end: Ctrl-C or SIGTERM.
-pub async fn interrupted() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
-    }
-}

@@ -55,6 +55,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
@@ -102,6 +103,26 @@ pub struct SledOptions {
     pub history_cache_bytes: u64,
     /// Below this much free space [`StoreStats::disk_low`] is set, until half as much again is free.
     pub disk_low_bytes: u64,
+    /// Hears how long each sync to stable storage took.
+    pub on_sync: Option<SyncObserver>,
+}
+
+/// Hears how long a sync to stable storage took.
+#[derive(Clone)]
+pub struct SyncObserver(Arc<dyn Fn(Duration) + Send + Sync>);
+
+impl SyncObserver {
+    /// Calls `hear` from the threads of the store; it must not block.
+    #[must_use]
+    pub fn new(hear: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl std::fmt::Debug for SyncObserver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SyncObserver")
+    }
 }
 
 impl SledOptions {
@@ -114,6 +135,7 @@ impl SledOptions {
             cache_bytes: 96 * MIB,
             history_cache_bytes: 32 * MIB,
             disk_low_bytes: 512 * MIB,
+            on_sync: None,
         }
     }
 }
@@ -163,7 +185,7 @@ impl SledStore {
             live: RwLock::new(census.live),
             failed: OnceLock::new(),
             closed: false.into(),
-            figures: Figures::default(),
+            figures: Figures { on_sync: options.on_sync.clone(), ..Figures::default() },
             queue: Queue::default(),
             shown: Mutex::default(),
             shown_wake: parking_lot::Condvar::new(),

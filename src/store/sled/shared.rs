@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::oneshot;
 
+use super::SyncObserver;
 use super::live::Live;
 use super::part::Part;
 use crate::saga::ids::{SagaId, Timestamp};
@@ -65,6 +66,7 @@ pub struct Figures {
     pub fsync_micros_max: AtomicU64,
     pub disk_bytes: AtomicU64,
     pub disk_low: AtomicBool,
+    pub on_sync: Option<SyncObserver>,
 }
 
 impl Figures {
@@ -73,6 +75,9 @@ impl Figures {
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.fsync_micros.fetch_add(micros, Ordering::Relaxed);
         self.fsync_micros_max.fetch_max(micros, Ordering::Relaxed);
+        if let Some(SyncObserver(hear)) = &self.on_sync {
+            hear(took);
+        }
     }
 }
 
