@@ -220,8 +220,8 @@ async fn cancel_by_an_operator_is_the_same_as_by_the_client() -> Result<()> {
 #[tokio::test]
 async fn what_is_stuck_is_listed_with_the_command_that_helps() -> Result<()> {
     let (play, id) = stuck("a").await?;
-    let stuck = play.daemon.operations().list_stuck(ListStuckRequest { page_size: 1000, ..Default::default() });
-    let stuck = stuck.await?.into_inner();
+    let request = ListStuckRequest { page_size: 1000, ..Default::default() };
+    let stuck = play.daemon.operations().list_stuck(request.clone()).await?.into_inner();
     let item = stuck.items.iter().find(|item| item.saga_id == id).context("it is listed")?;
     assert_eq!((item.definition.as_str(), item.step.as_str(), item.phase.as_str()), (play.name.as_str(), "took", "compensation"));
     assert_eq!(item.status(), SagaStatus::Blocked);
@@ -233,7 +233,6 @@ async fn what_is_stuck_is_listed_with_the_command_that_helps() -> Result<()> {
     assert_eq!(explained.saga.context("a saga")?, play.get(&id).await?);
     play.repair(play.act(&id, RepairAct::RetryNow, "took")).await?;
     play.ended(&id).await?;
-    let request = ListStuckRequest { page_size: 1000, ..Default::default() };
     let stuck = play.daemon.operations().list_stuck(request).await?.into_inner();
     assert!(stuck.items.iter().all(|item| item.saga_id != id));
     Ok(())

@@ -1,6 +1,6 @@
 //! Starting: ids, versions, repeats, and every way a start is turned away.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use sagad::proto::{RetireDefinitionRequest, SagaStatus, StartSagaRequest, WaitFor};
@@ -27,7 +27,7 @@ fn invalid(refused: Result<impl std::fmt::Debug, Status>, field: &str) {
 #[tokio::test]
 async fn a_start_is_answered_with_the_saga_it_made() -> Result<()> {
     let play = play().await?;
-    let labels = HashMap::from([("region".to_owned(), "kr".to_owned())]);
+    let labels = BTreeMap::from([("region".to_owned(), "kr".to_owned())]);
     let request = StartSagaRequest { labels: labels.clone(), ..play.request("a", r#"{ "n": 1 }"#) };
     let answer = play.send(request).await?;
     let saga = answer.saga.context("a saga")?;
@@ -142,7 +142,7 @@ async fn version_zero_is_the_highest_active_one() -> Result<()> {
 #[tokio::test]
 async fn the_same_request_again_answers_with_the_saga_that_exists() -> Result<()> {
     let play = play().await?;
-    let labels = HashMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+    let labels = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
     let request = StartSagaRequest {
         labels,
         ..play.request("a", r#"{"big":9007199254740993,"list":[1,{"x":null,"y":"é"}]}"#)
@@ -180,7 +180,7 @@ async fn another_request_under_the_same_id_is_refused_and_changes_nothing() -> R
         StartSagaRequest { input_json: r#"{"n":"9007199254740993"}"#.to_owned(), ..request.clone() },
         StartSagaRequest { input_json: r#"{"n":9007199254740993,"m":null}"#.to_owned(), ..request.clone() },
         StartSagaRequest { input_json: String::new(), ..request.clone() },
-        StartSagaRequest { labels: HashMap::from([("a".to_owned(), String::new())]), ..request.clone() },
+        StartSagaRequest { labels: BTreeMap::from([("a".to_owned(), String::new())]), ..request.clone() },
         StartSagaRequest { version: 1, ..request.clone() },
         StartSagaRequest { definition: other.name.clone(), ..request.clone() },
         StartSagaRequest { definition: unique("never-registered"), ..request.clone() },
@@ -304,9 +304,9 @@ steps: [{ name: only, action: { call: shop.do }, compensation: none }]";
 #[tokio::test]
 async fn too_many_or_too_long_labels_are_refused() -> Result<()> {
     let play = play().await?;
-    let too_long = HashMap::from([("a".to_owned(), "x".repeat(100_000))]);
+    let too_long = BTreeMap::from([("a".to_owned(), "x".repeat(100_000))]);
     let too_many = (0..5_000).map(|n| (n.to_string(), String::new())).collect();
-    let nameless = HashMap::from([(String::new(), "x".to_owned())]);
+    let nameless = BTreeMap::from([(String::new(), "x".to_owned())]);
     for labels in [too_long, too_many, nameless] {
         let status = play.send(StartSagaRequest { labels, ..play.request("a", "{}") }).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);

@@ -135,7 +135,7 @@ impl<'d> Play<'d> {
         self.wait(id, WaitFor::Committed, PATIENCE).await
     }
 
-    /// One WaitSaga.
+    /// One `WaitSaga`.
     pub async fn wait(&self, id: &str, wait_for: WaitFor, timeout: Duration) -> Result<Saga> {
         let request = WaitSagaRequest {
             saga_id: id.to_owned(),
@@ -273,6 +273,11 @@ pub fn span(span: Duration) -> prost_types::Duration {
 /// A span of milliseconds as the wire carries it.
 pub fn ms(millis: u64) -> prost_types::Duration {
     span(Duration::from_millis(millis))
+}
+
+/// A time as one number that can be compared.
+pub fn nanos(at: prost_types::Timestamp) -> i128 {
+    i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos)
 }
 
 fn refused(status: &Status) -> anyhow::Error {
