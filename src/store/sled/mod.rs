@@ -5,6 +5,7 @@
 //! <dir>/marker     what the databases must at least contain, see [`marker`]
 //! <dir>/open/      open sagas, locks, definitions, registrations, counters
 //! <dir>/history/   ended sagas
+//! <dir>/ballast    room to be had when the disk is full, see [`disk`]
 //!
 //!  commit() ──encode──► requests ──► writer: check, one batch, one fsync, show, answer
 //!                                      │ ended
@@ -26,6 +27,7 @@
 //! row in most commits and costs one comparison.
 
 mod compact;
+mod disk;
 mod error;
 mod history;
 mod keeper;
@@ -102,10 +104,13 @@ pub struct SledOptions {
     pub history_cache_bytes: u64,
     /// Below this much free space [`StoreStats::disk_low`] is set, until half as much again is free.
     pub disk_low_bytes: u64,
+    /// Size of the ballast that is given up when a full disk keeps the store from opening; 0 for
+    /// none.
+    pub ballast_bytes: u64,
 }
 
 impl SledOptions {
-    /// The defaults: 96 MiB and 32 MiB of cache, and 512 MiB of free space.
+    /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -114,6 +119,7 @@ impl SledOptions {
             cache_bytes: 96 * MIB,
             history_cache_bytes: 32 * MIB,
             disk_low_bytes: 512 * MIB,
+            ballast_bytes: 64 * MIB,
         }
     }
 }
@@ -229,7 +235,7 @@ impl SledStore {
         request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
     ) -> Result<T, StoreError> {
         self.shared.usable()?;
-        let gone = || self.shared.usable().err().unwrap_or(StoreError::Closed);
+        let gone = || self.shared.unanswered();
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -432,7 +438,7 @@ impl Store for SledStore {
             self.shared.usable()?;
             let (reply, answer) = oneshot::channel();
             self.shared.queue.retain(Retention { ended_before, limit, reply });
-            answer.await.map_err(|_| self.shared.usable().err().unwrap_or(StoreError::Closed))?
+            answer.await.map_err(|_| self.shared.unanswered())?
         })
     }
 

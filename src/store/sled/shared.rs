@@ -42,6 +42,14 @@ impl Shared {
         if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
     }
 
+    /// Why a request was dropped without an answer.
+    pub fn unanswered(&self) -> StoreError {
+        self.usable().err().unwrap_or_else(|| StoreError::Io {
+            operation: "waiting for the writer",
+            cause: "it ended without an answer; what was asked may or may not be stored".to_owned(),
+        })
+    }
+
     /// Stops acknowledging for good.
     pub fn fail(&self, error: &StoreError) {
         if self.failed.set(error.clone()).is_ok() {
