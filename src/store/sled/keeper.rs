@@ -83,6 +83,7 @@ impl Keeper {
         }
         // It is set here and nowhere else.
         drop(self.shared.history.set(opened));
+        self.shared.history_known.send_replace(true);
         let mut marked = Stopwatch::start();
         self.look_at_disk();
         loop {

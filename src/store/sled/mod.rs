@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! <dir>/lock       held by the process that has the store open
-//! <dir>/marker     what the databases must at least contain, see [`marker`]
+//! <dir>/marker     what the databases must at least contain, see `marker.rs`
 //! <dir>/open/      open sagas, locks, definitions, registrations, counters
 //! <dir>/history/   ended sagas
-//! <dir>/ballast    room to be had when the disk is full, see [`disk`]
+//! <dir>/ballast    room to be had when the disk is full, see `disk.rs`
 //!
 //!  commit() ──encode──► requests ──► writer: check, one batch, one fsync, show, answer
 //!                                      │ ended
@@ -20,7 +20,7 @@
 //! The engine's flush is no fsync, its pages may be lost or exchanged without an error, and it
 //! panics on some damage. So each batch is followed by a real fsync; every row carries a checksum
 //! over key and content; every batch writes how many rows there are; the marker knows from outside
-//! how far the store had come; and no panic of the engine gets out. See [`part`], [`records`].
+//! how far the store had come; and no panic of the engine gets out. See `part.rs` and `records.rs`.
 //!
 //! The stored summary of an open saga is rewritten only when something else in it changes than its
 //! sequence and time: those two come from memory, and from the journal after a start. This saves a
@@ -60,7 +60,7 @@ use std::thread::JoinHandle;
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use compact::{CompactProgress, compact};
 pub use error::OpenError;
@@ -77,6 +77,7 @@ use super::{
 };
 use crate::saga::event::Fact;
 use crate::saga::ids::{SagaId, Timestamp};
+use crate::saga::words::SagaStatus;
 use crate::tasks;
 use error::panic_text;
 use keeper::{Findings, Keeper};
@@ -166,6 +167,7 @@ impl SledStore {
             identity: opened.identity,
             open: opened.part,
             history: OnceLock::new(),
+            history_known: watch::Sender::new(false),
             live: RwLock::new(census.live),
             failed: OnceLock::new(),
             closed: false.into(),
@@ -243,13 +245,28 @@ impl SledStore {
 
     /// Writes for sagas that are not open may concern the history, which must be open for them.
     async fn await_history_for(&self, batch: &[SagaWrite]) -> Result<(), StoreError> {
-        if let Some(history) = self.shared.history.get() {
-            return match history {
-                Err(error) if self.any_unknown(batch) => Err(error.clone()),
-                _ => Ok(()),
-            };
+        if !self.any_unknown(batch) {
+            return Ok(());
         }
-        if self.any_unknown(batch) { self.read(|shared| shared.history().map(|_| ())).await } else { Ok(()) }
+        self.history_known().await;
+        self.shared.history().map(|_| ())
+    }
+
+    /// Waits until the history is open or refused.
+    async fn history_known(&self) {
+        if self.shared.history.get().is_none() {
+            let mut known = self.shared.history_known.subscribe();
+            // The sender lives as long as the store.
+            drop(known.wait_for(|known| *known).await);
+        }
+    }
+
+    /// Waits for the history unless all of the saga lies in the open database.
+    async fn history_known_for(&self, id: &SagaId) {
+        let whole = self.shared.live.read().get(id).is_some_and(|entry| entry.first_seq == 1);
+        if !whole {
+            self.history_known().await;
+        }
     }
 
     fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
@@ -364,6 +381,7 @@ impl Store for SledStore {
         let id = id.clone();
         Box::pin(async move {
             self.shared.usable()?;
+            self.history_known_for(&id).await;
             if self.is_nowhere(&id) {
                 return Ok(None);
             }
@@ -373,7 +391,10 @@ impl Store for SledStore {
 
     fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>> {
         let id = id.clone();
-        Box::pin(self.read(move |shared| read::facts(shared, &id, after, limit)))
+        Box::pin(async move {
+            self.history_known_for(&id).await;
+            self.read(move |shared| read::facts(shared, &id, after, limit)).await
+        })
     }
 
     fn open_sagas(
@@ -392,7 +413,13 @@ impl Store for SledStore {
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>> {
-        Box::pin(self.read(move |shared| read::list(shared, &query)))
+        Box::pin(async move {
+            let ended = |status: &SagaStatus| status.is_terminal();
+            if query.statuses.is_empty() || query.statuses.iter().any(ended) {
+                self.history_known().await;
+            }
+            self.read(move |shared| read::list(shared, &query)).await
+        })
     }
 
     fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::live::Live;
 use super::part::Part;
@@ -22,6 +22,8 @@ pub struct Shared {
     pub open: Part,
     /// Set once by the keeper: the history, or why it is refused.
     pub history: OnceLock<Result<Part, StoreError>>,
+    /// Becomes true when `history` is set, for those who wait without holding a thread.
+    pub history_known: watch::Sender<bool>,
     pub live: RwLock<Live>,
     /// Set once, when a write or a sync failed: nothing is acknowledged any more.
     pub failed: OnceLock<StoreError>,

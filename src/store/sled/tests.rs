@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::saga::words::SagaStatus;
 use crate::store::suite::write::{end, id, start, start_of, step};
 use crate::store::suite::{self, Bench, commit};
 
