@@ -138,8 +138,7 @@ pub(super) async fn until(mut live: Live, wait_for: WaitFor, timeout: Duration) 
     // A passed time and a saga that left memory both answer with what was seen last; a saga leaves
     // memory while it is followed only behind its end.
     drop(tokio::time::timeout(timeout, live.wait_for(is_there)).await);
-    let saga = Arc::clone(&live.borrow());
-    saga
+    Arc::clone(&*live.borrow_and_update())
 }
 
 /// One open watch.

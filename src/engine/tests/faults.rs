@@ -202,7 +202,7 @@ async fn draining_finishes_the_commit_in_hand_and_says_no_to_the_rest() {
         (world.engine.wait(&saga_id("a"), super::world::ENDED, LONG).await, &world.engine);
     assert!(matches!(stopped, Err(EngineError::Stopping)));
     tokio::time::timeout(LONG, world.tasks.ended()).await.unwrap();
-    assert_eq!(engine.stats().await.map(|stats| stats.calls_in_flight).unwrap_or(0), 0);
+    assert_eq!(engine.stats().await.map_or(0, |stats| stats.calls_in_flight), 0);
     let world = world.crash().await;
     assert_eq!(world.ended("a").await.saga.status(), SagaStatus::Completed);
 }
