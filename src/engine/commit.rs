@@ -55,7 +55,7 @@ impl Shard {
                 self.shared.metrics.committed(count, watch.elapsed(), now);
                 (0..late).for_each(|_| self.shared.metrics.late_reply());
                 for ((id, working), stored_wake) in changed.into_iter().zip(wakes) {
-                    if receipt.conflicts.contains(id) {
+                    if receipt.conflicts.contains(&id) {
                         self.conflicted(id, working);
                     } else {
                         self.committed(&id, working, stored_wake, now);
@@ -158,7 +158,7 @@ impl Shard {
     /// The store had another state of the saga: it is read and the work decided again on that.
     fn conflicted(&mut self, id: SagaId, mut working: Working) {
         self.shared.meter.conflicts.one();
-        let known = self.residents.contains_key(id);
+        let known = self.residents.contains_key(&id);
         let held = std::mem::take(&mut working.done)
             .into_iter()
             .map(|(work, _)| work)
@@ -184,7 +184,7 @@ impl Shard {
         }
         let refusal = EngineError::Unavailable(error.to_string());
         for (id, mut working) in changed {
-            let known = working.base().is_none() || self.residents.contains_key(id);
+            let known = working.base().is_none() || self.residents.contains_key(&id);
             let mut redo = Vec::new();
             for (work, _) in std::mem::take(&mut working.done) {
                 match work {
