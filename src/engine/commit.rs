@@ -86,14 +86,9 @@ impl Shard {
     ) {
         let done = std::mem::take(&mut working.done);
         let before = working.base().cloned();
-        let was_open = before.as_ref().is_none_or(|base| !base.is_terminal());
         let (permit, owed) = (working.permit.take(), std::mem::take(&mut working.owed));
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
-        let live = if saga.is_terminal() && !was_open {
-            detached(&saga)
-        } else {
-            self.door().published.publish(Arc::clone(&saga))
-        };
+        let live = self.door().published.publish(Arc::clone(&saga));
         self.shared.stuck.note(&saga);
         if !saga.uses_locks() {
             self.shared.release_locks(id);
@@ -137,8 +132,11 @@ impl Shard {
         let live = if !working.cold {
             self.door().published.follow(id).unwrap_or_else(|| detached(&saga))
         } else if saga.is_terminal() {
+            // Its end may be news to those who follow it: a commit that failed was stored after all.
+            self.shared.stuck.note(&saga);
+            let live = self.door().published.publish(Arc::clone(&saga));
             self.forget(id);
-            detached(&saga)
+            live
         } else {
             self.shared.stuck.note(&saga);
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));

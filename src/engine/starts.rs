@@ -93,7 +93,7 @@ impl Engine {
         {
             let stop = self.shared.tasks.stopping();
             saga = tokio::select! {
-                saga = follow::until(live, request.wait_for, request.wait) => saga,
+                seen = follow::until(live, request.wait_for, request.wait) => seen.saga(),
                 () = stop.cancelled() => saga,
             };
         }
