@@ -97,9 +97,6 @@ impl Engine {
         if let Some(saga) = self.shared.published(id) {
             return Ok(saga);
         }
-        if let Some(reason) = self.shared.stuck.quarantined(id) {
-            return Err(EngineError::DataLoss(reason));
-        }
         self.read(id).await?.ok_or_else(|| no_saga(id))
     }
 
