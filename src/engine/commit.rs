@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use super::shard::{Resident, Shard, answer, refuse};
 use super::summary::far_wake;
 use crate::clock::Stopwatch;
 use crate::saga::duties::{Duties, duties};
+use crate::saga::event::{Event, Fact};
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
 use crate::saga::state::Saga;
@@ -36,12 +38,14 @@ impl Shard {
                 writes.push(write);
                 changed.push((id, working));
             } else {
-                self.unchanged(id, working, now);
+                self.unchanged(&id, working, now);
             }
         }
         if changed.is_empty() {
             return;
         }
+        self.door().parked.store(self.parked.len() as u64, Ordering::Relaxed);
+        let late = writes.iter().flat_map(|write| &write.facts).filter(|fact| is_late(fact)).count();
         let count = writes.len();
         let watch = Stopwatch::start();
         let wakes: Vec<_> = writes.iter().map(|write| write.far_wake).collect();
@@ -49,11 +53,12 @@ impl Shard {
             Ok(receipt) => {
                 self.store_pause = STORE_RETRY.0;
                 self.shared.metrics.committed(count, watch.elapsed(), now);
+                (0..late).for_each(|_| self.shared.metrics.late_reply());
                 for ((id, working), stored_wake) in changed.into_iter().zip(wakes) {
                     if receipt.conflicts.contains(&id) {
                         self.conflicted(id, working);
                     } else {
-                        self.committed(id, working, stored_wake, now);
+                        self.committed(&id, working, stored_wake, now);
                     }
                 }
             }
@@ -67,31 +72,26 @@ impl Shard {
                     }
                 }
             }
-            Err(error) => self.commit_failed(changed, error),
+            Err(error) => self.commit_failed(changed, &error),
         }
     }
 
     /// Behind a commit: the new state is shown, clients are answered, what is owed is settled.
     fn committed(
         &mut self,
-        id: SagaId,
+        id: &SagaId,
         mut working: Working,
         stored_wake: Option<Timestamp>,
         now: Timestamp,
     ) {
         let done = std::mem::take(&mut working.done);
         let before = working.base().cloned();
-        let was_open = before.as_ref().is_none_or(|base| !base.is_terminal());
         let (permit, owed) = (working.permit.take(), std::mem::take(&mut working.owed));
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
-        let live = if saga.is_terminal() && !was_open {
-            detached(&saga)
-        } else {
-            self.door().published.publish(Arc::clone(&saga))
-        };
+        let live = self.door().published.publish(Arc::clone(&saga));
         self.shared.stuck.note(&saga);
         if !saga.uses_locks() {
-            self.shared.release_locks(&id);
+            self.shared.release_locks(id);
         }
         self.measure(&saga, before.as_deref(), now);
         for (work, verdict) in done {
@@ -99,13 +99,13 @@ impl Shard {
         }
         drop(live);
         if saga.is_terminal() {
-            self.forget(&id);
+            self.forget(id);
         } else {
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = saga;
             resident.stored_wake = stored_wake;
             resident.busy_at = now;
-            self.settle(&id, owed, now, false);
+            self.settle(id, owed, now, false);
         }
         drop(permit);
     }
@@ -122,7 +122,7 @@ impl Shard {
     }
 
     /// Nothing was decided: there is nothing to store, and the answers need not wait.
-    fn unchanged(&mut self, id: SagaId, mut working: Working, now: Timestamp) {
+    fn unchanged(&mut self, id: &SagaId, mut working: Working, now: Timestamp) {
         let done = std::mem::take(&mut working.done);
         let Some(saga) = working.base().cloned() else {
             debug_assert!(done.is_empty(), "a start always changes something");
@@ -130,10 +130,13 @@ impl Shard {
         };
         let woken = done.iter().any(|(work, _)| matches!(work, Work::Input(_)));
         let live = if !working.cold {
-            self.door().published.follow(&id).unwrap_or_else(|| detached(&saga))
+            self.door().published.follow(id).unwrap_or_else(|| detached(&saga))
         } else if saga.is_terminal() {
-            self.forget(&id);
-            detached(&saga)
+            // Its end may be news to those who follow it: a commit that failed was stored after all.
+            self.shared.stuck.note(&saga);
+            let live = self.door().published.publish(Arc::clone(&saga));
+            self.forget(id);
+            live
         } else {
             self.shared.stuck.note(&saga);
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
@@ -144,9 +147,9 @@ impl Shard {
             answer(work, verdict, &saga, &live);
         }
         drop(live);
-        if (woken || working.cold) && self.residents.contains_key(&id) {
+        if (woken || working.cold) && self.residents.contains_key(id) {
             let owed = duties(&saga, self.shared.dispatch.as_ref());
-            self.settle(&id, owed, now, true);
+            self.settle(id, owed, now, true);
         }
     }
 
@@ -165,7 +168,7 @@ impl Shard {
 
     /// Whether the batch is stored is unknown. Nothing of it is shown, clients are told so, and
     /// its sagas are read again; what happened inside (replies above all) is then decided again.
-    fn commit_failed(&mut self, changed: Vec<(SagaId, Working)>, error: StoreError) {
+    fn commit_failed(&mut self, changed: Vec<(SagaId, Working)>, error: &StoreError) {
         self.shared.meter.commits_failed.one();
         tracing::error!(%error, sagas = changed.len(), "a commit failed; its sagas are read again");
         match error {
@@ -240,6 +243,10 @@ impl Resident {
     pub(super) fn new(saga: &Arc<Saga>) -> Self {
         Self { saga: Arc::clone(saga), calls: BTreeMap::new(), stored_wake: None, busy_at: saga.updated_at }
     }
+}
+
+fn is_late(fact: &Fact) -> bool {
+    matches!(fact.event, Event::LateReply { .. })
 }
 
 /// A way to follow a saga that will not change any more.

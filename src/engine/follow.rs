@@ -47,9 +47,13 @@ impl Engine {
         let _place = self.place_to_wait()?;
         let live = self.follow(id).await?;
         let stop = self.shared.tasks.stopping();
-        tokio::select! {
-            saga = until(live, wait_for, timeout) => Ok(self.view(saga)),
-            () = stop.cancelled() => Err(EngineError::Stopping),
+        let seen = tokio::select! {
+            seen = until(live, wait_for, timeout) => seen,
+            () = stop.cancelled() => return Err(EngineError::Stopping),
+        };
+        match seen {
+            Seen::AsAsked(saga) | Seen::TimePassed(saga) => Ok(self.view(saga)),
+            Seen::Gone(_) => self.get(id).await,
         }
     }
 
@@ -93,9 +97,6 @@ impl Engine {
         if let Some(saga) = self.shared.published(id) {
             return Ok(saga);
         }
-        if let Some(reason) = self.shared.stuck.quarantined(id) {
-            return Err(EngineError::DataLoss(reason));
-        }
         self.read(id).await?.ok_or_else(|| no_saga(id))
     }
 
@@ -129,17 +130,38 @@ impl Engine {
     }
 }
 
-/// The saga once it is as far as asked, or as it stands when `timeout` passes.
-pub(super) async fn until(mut live: Live, wait_for: WaitFor, timeout: Duration) -> Arc<Saga> {
+/// How a wait for a saga ended, and the saga as it was seen last.
+pub(super) enum Seen {
+    /// It is as far as asked.
+    AsAsked(Arc<Saga>),
+    /// The time passed first.
+    TimePassed(Arc<Saga>),
+    /// It left memory first: it cannot be read any more.
+    Gone(Arc<Saga>),
+}
+
+impl Seen {
+    /// The saga.
+    pub(super) fn saga(self) -> Arc<Saga> {
+        match self {
+            Seen::AsAsked(saga) | Seen::TimePassed(saga) | Seen::Gone(saga) => saga,
+        }
+    }
+}
+
+/// Waits until the saga is as far as asked, or until `timeout` has passed.
+pub(super) async fn until(mut live: Live, wait_for: WaitFor, timeout: Duration) -> Seen {
     let is_there = |saga: &Arc<Saga>| match wait_for {
         WaitFor::Committed => saga.committed || saga.is_terminal(),
         WaitFor::Ended => saga.is_terminal(),
     };
-    // A passed time and a saga that left memory both answer with what was seen last; a saga leaves
-    // memory while it is followed only behind its end.
-    drop(tokio::time::timeout(timeout, live.wait_for(is_there)).await);
-    let saga = Arc::clone(&live.borrow());
-    saga
+    let ended = tokio::time::timeout(timeout, live.wait_for(is_there)).await.map(|seen| seen.is_ok());
+    let saga = Arc::clone(&*live.borrow_and_update());
+    match ended {
+        Ok(true) => Seen::AsAsked(saga),
+        Ok(false) => Seen::Gone(saga),
+        Err(_) => Seen::TimePassed(saga),
+    }
 }
 
 /// One open watch.

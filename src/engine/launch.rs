@@ -1,7 +1,7 @@
 //! Bringing an engine up over a store, and letting it down again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -75,7 +75,7 @@ impl Engine {
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..settings.shards.max(1))
             .map(|_| {
                 let (mailbox, inbox) = mailbox(settings.mailbox_max, settings.batch_max);
-                (Door { mailbox, published: Published::default() }, inbox)
+                (Door { mailbox, published: Published::default(), parked: AtomicU64::new(0) }, inbox)
             })
             .unzip();
         let shared = Arc::new(Shared {
@@ -104,10 +104,10 @@ impl Engine {
         let (working, ended) = tokio::sync::watch::channel(());
         let working = Arc::new(working);
         for (ix, inbox) in inboxes.into_iter().enumerate() {
-            let shard = Shard::new(ix, Arc::clone(&shared));
+            let running = Shard::new(ix, Arc::clone(&shared)).run(inbox);
             let working = Arc::clone(&working);
             shared.tasks.spawn("shard", Death::Fatal, async move {
-                shard.run(inbox).await;
+                running.await;
                 drop(working);
             });
         }

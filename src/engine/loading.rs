@@ -63,7 +63,7 @@ impl Shard {
             Loaded::Found(saga) => self.adopt_found(id, saga, loading, batch),
             Loaded::Absent => self.adopt_absent(&id, loading, batch),
             Loaded::Unreadable(reason) => self.adopt_unreadable(&id, &reason, loading, batch),
-            Loaded::Failed(error) => self.load_failed(id, EngineError::from(error), loading),
+            Loaded::Failed(error) => self.load_failed(id, &EngineError::from(error), loading),
         }
     }
 
@@ -120,8 +120,8 @@ impl Shard {
         self.door().published.remove(id);
     }
 
-    fn load_failed(&mut self, id: SagaId, error: EngineError, mut loading: Loading) {
-        loading.refuse_waiting(&error);
+    fn load_failed(&mut self, id: SagaId, error: &EngineError, mut loading: Loading) {
+        loading.refuse_waiting(error);
         loading.failures += 1;
         if loading.is_needed() {
             let delay = pause_after(loading.failures);

@@ -14,6 +14,7 @@
 mod background;
 mod batch;
 mod calls;
+mod candidate;
 mod catalog;
 mod commit;
 mod definitions;

@@ -39,6 +39,11 @@ impl Parked {
         }
     }
 
+    /// How many sagas wait.
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
     /// Whether the saga waits for anybody.
     pub(super) fn contains(&self, id: &SagaId) -> bool {
         self.of.contains_key(id)

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -55,6 +55,8 @@ pub(super) struct Shared {
 pub(super) struct Door {
     pub(super) mailbox: Mailbox,
     pub(super) published: Published,
+    /// Sagas that wait for a participant.
+    pub(super) parked: AtomicU64,
 }
 
 impl Shared {

@@ -93,7 +93,7 @@ impl Engine {
         {
             let stop = self.shared.tasks.stopping();
             saga = tokio::select! {
-                saga = follow::until(live, request.wait_for, request.wait) => saga,
+                seen = follow::until(live, request.wait_for, request.wait) => seen.saga(),
                 () = stop.cancelled() => saga,
             };
         }
@@ -109,20 +109,9 @@ impl Engine {
         let entry = self.shared.catalog.for_start(&request.definition, request.version)?;
         check_input(&entry, request, self.shared.settings.input_max_bytes)?;
         let definition = Arc::clone(&entry.compiled.definition);
-        let locks = self.lock_keys(id, &entry, request)?;
+        let locks = keys_of(id, &entry, request)?;
         self.check_room()?;
         Ok(StartOrder { definition, same, locks })
-    }
-
-    fn lock_keys(
-        &self,
-        id: &SagaId,
-        entry: &Entry,
-        request: &StartRequest,
-    ) -> Result<Vec<LockKey>, EngineError> {
-        let definition = &entry.compiled.definition;
-        lock_keys(definition, id, request.input.value(), &request.labels)
-            .map_err(|error| EngineError::Invalid(vec![Violation::new("input_json", error.to_string())]))
     }
 
     /// Refuses starts, and only starts, while there is no room for more sagas.
@@ -173,6 +162,11 @@ impl Engine {
             Loaded::Failed(error) => Err(EngineError::from(error)),
         }
     }
+}
+
+fn keys_of(id: &SagaId, entry: &Entry, request: &StartRequest) -> Result<Vec<LockKey>, EngineError> {
+    lock_keys(&entry.compiled.definition, id, request.input.value(), &request.labels)
+        .map_err(|error| EngineError::Invalid(vec![Violation::new("input_json", error.to_string())]))
 }
 
 fn check_input(entry: &Entry, request: &StartRequest, bytes_max: usize) -> Result<(), EngineError> {

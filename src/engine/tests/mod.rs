@@ -8,4 +8,5 @@ mod following;
 mod lists;
 mod operating;
 mod running;
+mod storm;
 mod world;

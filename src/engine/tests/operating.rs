@@ -109,3 +109,18 @@ async fn a_paused_saga_starts_nothing_until_it_is_resumed() {
     world.engine.repair(repair("a", Act::Resume, false)).await.unwrap();
     assert_eq!(world.ended("a").await.saga.status(), SagaStatus::Completed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_owed_any_more_is_abandoned() {
+    let world = World::new().await;
+    world.participants.answer("stock.deduct", Outcome::Pending(None));
+    let _probe = world.participants.hold("stock.deduct");
+    let _point = world.participants.hold("point.use");
+    world.start("order", "a").await.unwrap();
+    world.participants.called(2).await;
+    let token = world.participants.outgoing()[0].token.clone();
+    world.engine.complete(&token, Completion::Done(Json::null())).await.unwrap();
+    world.participants.called(3).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert_eq!(world.engine.stats().await.unwrap().calls_in_flight, 1, "the probe's answer is not awaited");
+}

@@ -1,6 +1,7 @@
 //! The little world that the tests run in.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub(super) struct FakeParticipants {
     script: Mutex<HashMap<String, VecDeque<Behaviour>>>,
     absent: Mutex<HashSet<String>>,
     calls: Mutex<Vec<Outgoing>>,
+    /// Where the script says nothing, calls end as this seed and the call's key decide.
+    chaos: Mutex<Option<u64>>,
     count: watch::Sender<usize>,
 }
 
@@ -116,6 +119,11 @@ impl FakeParticipants {
         let (answer, held) = oneshot::channel();
         self.plan(call, Behaviour::Hold(held));
         answer
+    }
+
+    /// From now on calls without a script take their time and end in every way.
+    pub(super) fn set_chaos(&self, seed: Option<u64>) {
+        *self.chaos.lock() = seed;
     }
 
     pub(super) fn set_absent(&self, participant: &str, absent: bool) {
@@ -155,11 +163,15 @@ impl Dispatch for FakeParticipants {
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'static, Outcome> {
         let behaviour = self.script.lock().get_mut(&name(&outgoing)).and_then(VecDeque::pop_front);
         let timeout = outgoing.duty.timeout;
+        let chaos = self.chaos.lock().map(|seed| Chaos::of(seed, &outgoing));
         self.calls.lock().push(outgoing);
         self.count.send_modify(|count| *count += 1);
         async move {
             match behaviour {
-                None => done("null"),
+                None => match chaos {
+                    None => done("null"),
+                    Some(chaos) => chaos.ends().await,
+                },
                 Some(Behaviour::Answer(outcome)) => outcome,
                 Some(Behaviour::Panic) => panic!("a participant's client that panics"),
                 Some(Behaviour::Hold(held)) => match tokio::time::timeout(timeout, held).await {
@@ -170,6 +182,32 @@ impl Dispatch for FakeParticipants {
             }
         }
         .boxed()
+    }
+}
+
+/// How a call ends that nobody scripted: always the same for the same seed, key and attempt.
+struct Chaos {
+    dice: u64,
+    may_refuse: bool,
+}
+
+impl Chaos {
+    fn of(seed: u64, call: &Outgoing) -> Self {
+        let mut hash = std::hash::DefaultHasher::new();
+        (seed, &call.key, call.duty.attempt, call.duty.epoch).hash(&mut hash);
+        let may_refuse = matches!(call.duty.action.as_str(), "deduct" | "use");
+        Self { dice: hash.finish(), may_refuse }
+    }
+
+    async fn ends(self) -> Outcome {
+        tokio::time::sleep(Duration::from_millis(self.dice / 100 % 400)).await;
+        match self.dice % 100 {
+            0..15 => unknown(),
+            15..25 if self.may_refuse => refused("NO"),
+            25..32 => Outcome::Pending(Some(Duration::from_millis(self.dice / 7 % 900))),
+            32..35 => panic!("a participant's client that panics"),
+            _ => done(r#"{"ok":true}"#),
+        }
     }
 }
 
@@ -200,7 +238,11 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             tasks: tasks.clone(),
             metrics: Metrics::new(clock.now()),
-            settings: EngineSettings { evict_after: Duration::ZERO, ..EngineSettings::default() },
+            settings: EngineSettings {
+                evict_after: Duration::ZERO,
+                mailbox_max: 512,
+                ..EngineSettings::default()
+            },
         };
         let engine = Engine::launch(parts).await.unwrap();
         Self { store, participants, engine, tasks, clock }
