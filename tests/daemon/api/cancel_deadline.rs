@@ -136,7 +136,7 @@ async fn cancelling_nothing_is_not_found() -> Result<()> {
 
 #[tokio::test]
 async fn a_cancel_between_retries_undoes_what_may_have_run() -> Result<()> {
-    let body = "defaults: { retry: { initial: 1h, max: 1h } }
+    let body = "defaults: { retry: { initial: 1h, max: 1h, elapsed: 0 } }
 steps: [{ name: only, action: { call: shop.do }, compensation: { call: shop.undo } }]";
     let play = Play::on(DAEMON.daemon(), body, |call| match call.phase {
         "action" => Answer::Status(Code::Unavailable),

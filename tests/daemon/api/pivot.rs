@@ -102,23 +102,49 @@ async fn a_blocked_pivot_is_tried_again_when_told() -> Result<()> {
     play.repair(play.act(&id, RepairAct::RetryNow, "pay")).await?;
     let saga = play.ended(&id).await?;
     assert_eq!((saga.status(), saga.uncertain), (SagaStatus::Completed, false), "nothing was asserted");
-    let keys: Vec<String> = play.shop.calls_of(&id).into_iter().filter(|c| c.step == "pay").map(|c| c.key).collect();
+    let keys: Vec<String> = play.shop.calls_of(&id).into_iter().filter(|c| c.phase == "action" && c.step == "pay").map(|c| c.key).collect();
     assert!(keys.len() == 4 && keys.iter().all(|key| *key == keys[0]));
     Ok(())
 }
 
-#[tokio::test]
-async fn a_pivot_refused_after_an_unknown_attempt_is_believed_of_a_participant_of_our_own_protocol() -> Result<()> {
-    let play = paying(PAY, |attempt| match attempt {
-        1 => Answer::Status(Code::DeadlineExceeded),
-        _ => Answer::Refused("DECLINED", "the first attempt did not take it either"),
+/// The first attempt is lost, the second refused, and probes are answered by `probe`.
+async fn refused_after_unknown(probe: Answer) -> Result<(Play<'static>, String)> {
+    let play = Play::on(DAEMON.daemon(), PAY, move |call| match (call.step.as_str(), call.phase, call.attempt) {
+        ("pay", "probe", _) => probe.clone(),
+        ("pay", _, 1) => Answer::Status(Code::DeadlineExceeded),
+        ("pay", ..) => Answer::Refused("DECLINED", "no money, or no longer"),
+        _ => Answer::done(),
     })
     .await?;
     let id = play.start("a", "{}").await?;
+    Ok((play, id))
+}
+
+#[tokio::test]
+async fn a_pivot_refused_after_an_unknown_attempt_blocks_when_no_probe_can_say_for_certain() -> Result<()> {
+    let (play, id) = refused_after_unknown(Answer::Status(Code::Unimplemented)).await?;
+    let saga = play.blocked(&id).await?;
+    assert_eq!((blocks(&saga), saga.direction()), (vec!["action pay".to_owned()], Direction::Forward));
+    assert!(saga.blocked[0].reason.contains("DECLINED"), "{:?}", saga.blocked);
+    assert!(!play.called(&id).iter().any(|call| call.starts_with("compensation")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pivot_refused_after_an_unknown_attempt_turns_back_when_its_probe_refuses_too() -> Result<()> {
+    let (play, id) = refused_after_unknown(Answer::Refused("NO_EFFECT", "it never happened")).await?;
     let saga = play.ended(&id).await?;
-    // Such a participant answers the same key with the same result: its refusal is certain.
-    assert_eq!((saga.status(), failure_code(&saga)), (SagaStatus::Compensated, "DECLINED"));
+    assert_eq!((saga.status(), saga.uncertain), (SagaStatus::Compensated, false));
     assert_eq!(play.called(&id).last().map(String::as_str), Some("compensation reserve"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pivot_refused_after_an_unknown_attempt_holds_when_its_probe_finds_the_effect() -> Result<()> {
+    let (play, id) = refused_after_unknown(Answer::with(r#"{"receipt":7}"#)).await?;
+    let saga = play.ended(&id).await?;
+    assert_eq!((saga.status(), saga.uncertain), (SagaStatus::Completed, false));
+    assert_eq!(step(&saga, "pay").output_json, r#"{"receipt":7}"#);
     Ok(())
 }
 

@@ -300,7 +300,6 @@ async fn a_participant_that_stops_answering_is_shown_as_down_and_comes_back() ->
         }
     };
     let down = tokio::time::timeout(Duration::from_secs(20), seen_down).await.context("never down")??;
-    assert_ne!(down.breaker(), BreakerState::Closed);
     assert!(!down.registrations[0].last_error.is_empty(), "{down:#?}");
     play.register_shop(body).await?;
     let leave = DeregisterHandlersRequest { registration_id };

@@ -14,7 +14,7 @@ static DAEMON: Shared = Shared::new();
 
 const MIXED: &str = "steps:
   - { name: done, action: { call: shop.do }, compensation: { call: shop.undo } }
-  - { name: waits, action: { call: shop.wait, retry: { initial: 1h, max: 1h } }, compensation: { call: shop.undo } }
+  - { name: waits, action: { call: shop.wait, retry: { initial: 1h, max: 1h, elapsed: 0 } }, compensation: { call: shop.undo } }
   - { name: later, action: { call: shop.do }, compensation: { call: shop.undo } }
   - { name: pay, kind: pivot, action: { call: shop.do } }
   - { name: mail, kind: retriable, action: { call: shop.do } }";

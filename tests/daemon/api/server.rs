@@ -251,7 +251,7 @@ async fn definitions_in_a_folder_are_registered_at_the_start() -> Result<()> {
     let (data, sagas) = (tempfile::tempdir()?, tempfile::tempdir()?);
     std::fs::write(sagas.path().join("one.yaml"), format!("saga: from-folder\n{ONE}\n"))?;
     let folder = sagas.path().display().to_string();
-    let launch = Launch::on(data.path()).arg("--sagas-dir").arg(folder);
+    let launch = Launch::on(data.path()).arg("--sagas").arg(folder);
     for _ in 0..2 {
         let daemon = launch.start()?;
         let request = sagad::proto::GetDefinitionRequest { name: "from-folder".to_owned(), version: 0 };
