@@ -240,7 +240,7 @@ impl World {
                 let outcome = match call.phase {
                     Phase::Action => self.participants.act(key, mood, remembers),
                     Phase::Compensation => self.participants.undo(key, mood),
-                    Phase::Probe => self.participants.probe(key, mood),
+                    Phase::Probe => self.participants.probe(key, mood, remembers),
                 };
                 let reply = Reply { at: call.at, phase: call.phase, attempt: call.attempt, outcome };
                 self.net.push(Message::Response { run, reply });
@@ -281,7 +281,8 @@ impl World {
             if !is_done {
                 entry.stand = Stand::Unseen;
             }
-            self.participants.act((run, at), mood, true)
+            let remembers = self.runs[run].saga.step(at).kind != StepKind::Retriable;
+            self.participants.act((run, at), mood, remembers)
         };
         let outcome = match outcome {
             Outcome::Done(output) => Completion::Done(output),
