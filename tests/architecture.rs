@@ -20,14 +20,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("demo", &["cli", "daemon", "config"]),
     ("config", &["store", "engine", "participant", "api", "saga", "definition"]),
     ("telemetry", &[]),
-    (
-        "daemon",
-        &["config", "telemetry", "saga", "store", "definition", "participant", "engine", "api"],
-    ),
+    ("daemon", &["config", "telemetry", "saga", "store", "definition", "participant", "engine", "api"]),
 ];
 
 /// Rooms that know nothing of ours but the types of time.
-const LEAVES: &[(&str, &[&str])] = &[("proto", &[]), ("clock", &["saga"]), ("tasks", &[]), ("metrics", &["saga"])];
+const LEAVES: &[(&str, &[&str])] =
+    &[("proto", &[]), ("clock", &["saga"]), ("tasks", &[]), ("metrics", &["saga"])];
 
 fn source_files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -126,14 +124,27 @@ fn rooms_do_not_import_in_a_circle() {
 
 #[test]
 fn the_core_is_silent() {
-    let loud = ["tokio", "tonic", "sled", "async ", "std::fs", "std::net", "std::thread", "SystemTime", "Instant", "rand::"];
+    let loud = [
+        "tokio",
+        "tonic",
+        "sled",
+        "async ",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "SystemTime",
+        "Instant",
+        "rand::",
+    ];
     let mut wrong = Vec::new();
     for (path, text) in source_files() {
         if room_of(&path).as_deref() != Some("saga") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in
+            code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             if let Some(word) = loud.iter().find(|word| line.contains(*word)) {
                 wrong.push(format!("{}:{}: {word}", path.display(), number + 1));
             }

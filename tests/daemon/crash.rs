@@ -143,7 +143,8 @@ impl World {
                 wait_for: WaitFor::Ended.into(),
                 timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
             };
-            let saga = sagas.wait_saga(wait).await.with_context(|| format!("acknowledged saga {id} is lost"))?;
+            let saga =
+                sagas.wait_saga(wait).await.with_context(|| format!("acknowledged saga {id} is lost"))?;
             let saga = saga.into_inner().saga.context("a saga in the answer")?;
             ensure!(is_terminal(saga.status), "saga {id} does not end: {saga:?}");
             finals.insert(id.clone(), saga);
@@ -156,7 +157,11 @@ impl World {
         self.verify_intents(daemon, &mut finals).await?;
         let stuck = daemon.operations().list_stuck(ListStuckRequest::default()).await?.into_inner();
         ensure!(stuck.items.is_empty(), "stuck: {:?}", stuck.items);
-        Ok(format!("{} acknowledged, {} calls, 0 lost, 0 doubled", acknowledged.len(), self.shop.calls().len()))
+        Ok(format!(
+            "{} acknowledged, {} calls, 0 lost, 0 doubled",
+            acknowledged.len(),
+            self.shop.calls().len()
+        ))
     }
 
     fn verify_ledger(&self, finals: &BTreeMap<String, Saga>) -> Result<()> {
@@ -179,13 +184,15 @@ impl World {
             if !finals.contains_key(&call.saga) {
                 let request = GetSagaRequest { saga_id: call.saga.clone() };
                 let found = daemon.sagas().get_saga(request).await;
-                let saga = found.with_context(|| format!("{call:?} was sent for a saga that was never stored"))?;
+                let saga =
+                    found.with_context(|| format!("{call:?} was sent for a saga that was never stored"))?;
                 finals.insert(call.saga.clone(), saga.into_inner().saga.context("a saga in the answer")?);
             }
             let saga = &finals[&call.saga];
             let step = saga.steps.iter().find(|step| step.name == call.step);
             let step = step.with_context(|| format!("{call:?} is for a step that is not there"))?;
-            let stored = if call.phase == "compensation" { step.compensation_attempts } else { step.attempts };
+            let stored =
+                if call.phase == "compensation" { step.compensation_attempts } else { step.attempts };
             ensure!(stored >= call.attempt, "{call:?} was sent, but only attempt {stored} was stored");
         }
         Ok(())
@@ -207,7 +214,10 @@ fn is_terminal(status: i32) -> bool {
 async fn prepare(daemon: &Daemon, world: &World) -> Result<()> {
     let request = RegisterDefinitionRequest { source: DEFINITION.to_owned(), validate_only: false };
     daemon.definitions().register_definition(request).await?;
-    world.shop.register(daemon, "shop", &["deduct", "restore", "use", "charge", "create", "cancel", "clear"]).await?;
+    world
+        .shop
+        .register(daemon, "shop", &["deduct", "restore", "use", "charge", "create", "cancel", "clear"])
+        .await?;
     Ok(())
 }
 
@@ -223,7 +233,8 @@ async fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() -> Result<()> 
     let world = World::new().await?;
     prepare(&Launch::on(data.path()).start()?, &world).await?;
     for round in 0..rounds {
-        let daemon = Launch::on(data.path()).start().with_context(|| format!("round {round}, seed {seed}"))?;
+        let daemon =
+            Launch::on(data.path()).start().with_context(|| format!("round {round}, seed {seed}"))?;
         let load = async { world.load(&daemon, round).await };
         let kill = async {
             world.acknowledged_more(1 + chance.below(200)).await;
@@ -245,7 +256,8 @@ async fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_power_is_cut() -> Result<()> {
-    let (rounds, seed) = (number_from_env("SAGAD_POWER_CUTS", ROUNDS_DEFAULT), number_from_env("SAGAD_SEED", 1));
+    let (rounds, seed) =
+        (number_from_env("SAGAD_POWER_CUTS", ROUNDS_DEFAULT), number_from_env("SAGAD_SEED", 1));
     let mut chance = Chance::seeded(seed);
     let base = tempfile::tempdir()?;
     let shim = build_shim(base.path())?;

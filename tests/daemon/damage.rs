@@ -133,7 +133,8 @@ async fn check(daemon: &Daemon, expected: &BTreeMap<String, (SagaStatus, String)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_harmless_or_refused_or_set_aside_and_never_silent() -> Result<()> {
-    let number = |name: &str, otherwise| std::env::var(name).ok().and_then(|t| t.parse().ok()).unwrap_or(otherwise);
+    let number =
+        |name: &str, otherwise| std::env::var(name).ok().and_then(|t| t.parse().ok()).unwrap_or(otherwise);
     let (count, seed) = (number("SAGAD_DAMAGES", DAMAGES_DEFAULT), number("SAGAD_SEED", 1));
     let mut chance = Chance::seeded(seed);
     let base = tempfile::tempdir()?;
@@ -158,7 +159,9 @@ async fn damage_is_harmless_or_refused_or_set_aside_and_never_silent() -> Result
             },
         }
     }
-    println!("{count} damages, seed {seed}: {refused} refused, {set_aside} set aside, {harmless} harmless, 0 silent");
+    println!(
+        "{count} damages, seed {seed}: {refused} refused, {set_aside} set aside, {harmless} harmless, 0 silent"
+    );
     Ok(())
 }
 
@@ -169,8 +172,11 @@ async fn an_older_copy_of_the_files_is_refused() -> Result<()> {
     fill(&data).await?;
     copy_folder(&data, &older)?;
     let daemon = Launch::on(&data).start()?;
-    let request =
-        StartSagaRequest { saga_id: "newer".to_owned(), definition: "damaged".to_owned(), ..Default::default() };
+    let request = StartSagaRequest {
+        saga_id: "newer".to_owned(),
+        definition: "damaged".to_owned(),
+        ..Default::default()
+    };
     daemon.sagas().start_saga(request).await?;
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(daemon.pid().cast_signed()).context("a pid")?,

@@ -80,16 +80,23 @@ fn start_step(draft: &mut Draft<'_>, ix: StepIx) {
     start_instances(draft, ix);
 }
 
-/// Starts due instances, the earlier items first, never more under way than the step's cap.
+/// Follows up what is pending, then starts due instances, the earlier items first, never more
+/// under way than the step's cap. In this order, since a look can free a place.
 fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
+    let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
+    let now = draft.ctx.now;
+    for &at in &all {
+        if matches!(draft.instance(at).map(|i| &i.action), Some(Action::Awaiting { check_at }) if *check_at <= now)
+        {
+            look_again(draft, at);
+        }
+    }
     let mut room = ready::room_forward(&draft.saga, ix);
     let mut free_calls = ready::free_calls_forward(&draft.saga, ix);
-    let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
     for at in all {
         if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
             return;
         }
-        let now = draft.ctx.now;
         match draft.instance(at).map(|i| &i.action) {
             Some(Action::Pending) if room > 0 => {
                 let started = usize::from(start_attempt(draft, at));
@@ -98,7 +105,6 @@ fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
             Some(Action::Backoff { next_at, .. }) if *next_at <= now && free_calls > 0 => {
                 free_calls -= usize::from(start_attempt(draft, at));
             }
-            Some(Action::Awaiting { check_at }) if *check_at <= now => look_again(draft, at),
             _ => {}
         }
     }

@@ -12,8 +12,7 @@ pub(super) fn check(step: &Step<'_>) -> Result<(), Violation> {
         Event::SagaCompensating { .. } | Event::CancelRequested { .. } | Event::DeadlinePassed => {
             let pivot = step.here.pivot().map(|at| step.instance(at));
             let may_have_happened = pivot.is_some_and(|pivot| {
-                pivot.tries.attempt > 0
-                    && (pivot.doubtful || !matches!(pivot.action, Action::Refused { .. }))
+                pivot.tries.attempt > 0 && (pivot.doubtful || !matches!(pivot.action, Action::Refused { .. }))
             });
             step.must(!may_have_happened, Rule::P1, "the pivot may have succeeded")
         }
@@ -86,10 +85,9 @@ fn in_order(step: &Step<'_>, at: InstanceRef) -> Result<(), Violation> {
 fn is_open(compensation: &Compensation) -> bool {
     match compensation {
         Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. } => true,
-        Compensation::Idle
-        | Compensation::Done
-        | Compensation::Blocked { .. }
-        | Compensation::Waived => false,
+        Compensation::Idle | Compensation::Done | Compensation::Blocked { .. } | Compensation::Waived => {
+            false
+        }
     }
 }
 

@@ -58,8 +58,7 @@ pub(super) fn check(step: &Step<'_>) -> Result<(), Violation> {
 fn started(step: &Step<'_>, at: InstanceRef) -> Result<(), Violation> {
     let instance = step.instance(at);
     may_run(step, at.step)?;
-    let waits =
-        matches!(instance.action, Action::Pending | Action::Backoff { .. } | Action::Awaiting { .. });
+    let waits = matches!(instance.action, Action::Pending | Action::Backoff { .. } | Action::Awaiting { .. });
     step.must(waits, Rule::D1, "the instance does not wait for an attempt")?;
     let others = step.here.steps[at.step.at()].each(at.step);
     let in_flight = others.filter(|(other, i)| *other != at && super::is_under_way(i)).count();

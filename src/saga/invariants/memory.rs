@@ -35,7 +35,7 @@ pub(super) fn check(step: &Step<'_>, next: &Saga) -> Result<(), Violation> {
 }
 
 fn may_follow(here: Stage, next: Stage) -> bool {
-    use Stage::{Abandoned, AwaitingLocks, Backward, Committed, Completed, Compensated, Forward};
+    use Stage::{Abandoned, AwaitingLocks, Backward, Committed, Compensated, Completed, Forward};
     match (here, next) {
         (AwaitingLocks { .. }, AwaitingLocks { .. } | Forward | Backward | Abandoned)
         | (Forward, Forward | Committed | Backward | Abandoned)

@@ -54,9 +54,9 @@ fn is_asked_for(step: &Step<'_>, at: InstanceRef) -> bool {
     earlier.into_iter().any(|fact| match &fact.event {
         Event::OperatorAct { act, .. } => match act {
             Act::RetryNow { step: None } => true,
-            Act::RetryNow { step: Some(name) } | Act::Skip { step: name } | Act::Resolve { step: name, .. } => {
-                *name == step.here.name_of(at)
-            }
+            Act::RetryNow { step: Some(name) }
+            | Act::Skip { step: name }
+            | Act::Resolve { step: name, .. } => *name == step.here.name_of(at),
             Act::Pause | Act::Resume | Act::Cancel | Act::Abandon { .. } => false,
         },
         _ => false,

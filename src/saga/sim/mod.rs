@@ -185,12 +185,8 @@ fn an_act(world: &World, run: usize, act: u8, step: u8) -> Act {
 fn play_seed(seed: u64, core: Core, shrinks_max: u32) -> Result<(), String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases: 1,
-        failure_persistence: None,
-        max_shrink_iters: shrinks_max,
-        ..Config::default()
-    };
+    let config =
+        Config { cases: 1, failure_persistence: None, max_shrink_iters: shrinks_max, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let outcome = TestRunner::new_with_rng(config, rng)
         .run(&case(), |case| play(&case, core).map_err(proptest::test_runner::TestCaseError::fail));

@@ -160,7 +160,10 @@ fn show(mutant: Mutant, blueprint: &Blueprint, shown: &mut Saga, input: &Input) 
 fn misheard(mutant: Mutant, saga: &Saga, input: &Input) -> Input {
     match (mutant, input) {
         (Mutant::ForgetsCallsAfterCrash, Input::Recovered) => Input::Wake,
-        (Mutant::TakesTimeoutForFailure, Input::Reply(reply @ Reply { outcome: Outcome::Unknown(_), .. })) => {
+        (
+            Mutant::TakesTimeoutForFailure,
+            Input::Reply(reply @ Reply { outcome: Outcome::Unknown(_), .. }),
+        ) => {
             let outcome = Outcome::Refused(Refusal { code: "TIMEOUT".to_owned(), message: "-".to_owned() });
             Input::Reply(Reply { outcome, ..reply.clone() })
         }

@@ -179,7 +179,8 @@ impl World {
 
     /// Sends what is owed and not under way; forgets what is under way and not owed.
     fn settle(&mut self, run: usize) -> Check {
-        let Duties { calls, wake_at, parked } = self.core.duties(&self.runs[run].saga, &self.away, self.epoch);
+        let Duties { calls, wake_at, parked } =
+            self.core.duties(&self.runs[run].saga, &self.away, self.epoch);
         let saga = &self.runs[run].saga;
         let moves = saga.is_terminal()
             || !calls.is_empty()
@@ -306,8 +307,12 @@ impl World {
         let next = self.next_moment().into_iter().chain(at_least).max();
         self.now = next.unwrap_or(self.now).max(self.now);
         for run in 0..self.runs.len() {
-            let late: Vec<CallId> =
-                self.runs[run].in_flight.iter().filter(|(_, end)| **end <= self.now).map(|(id, _)| *id).collect();
+            let late: Vec<CallId> = self.runs[run]
+                .in_flight
+                .iter()
+                .filter(|(_, end)| **end <= self.now)
+                .map(|(id, _)| *id)
+                .collect();
             for CallId { at, phase, attempt } in late {
                 let is_still_awaited =
                     self.runs[run].in_flight.remove(&CallId { at, phase, attempt }).is_some();

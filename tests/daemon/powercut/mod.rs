@@ -36,7 +36,9 @@ pub fn build_shim(folder: &Path) -> Result<PathBuf> {
         .arg(&source)
         .args(["-ldl", "-lpthread"])
         .status()
-        .context("the C compiler `cc` could not be run: install gcc (Debian: apt-get install gcc libc6-dev)")?;
+        .context(
+            "the C compiler `cc` could not be run: install gcc (Debian: apt-get install gcc libc6-dev)",
+        )?;
     ensure!(status.success(), "cc failed on {}", source.display());
     Ok(library)
 }
@@ -103,8 +105,13 @@ enum Entry {
 impl Disk {
     /// A disk that holds the content of `folder`, all of it kept.
     pub fn holding(folder: &Path) -> Result<Self> {
-        let mut disk =
-            Self { inodes: Vec::new(), names: BTreeMap::new(), kept_names: BTreeMap::new(), records: 0, syncs: 0 };
+        let mut disk = Self {
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            kept_names: BTreeMap::new(),
+            records: 0,
+            syncs: 0,
+        };
         let mut open = vec![folder.canonicalize()?];
         while let Some(folder) = open.pop() {
             disk.names.insert(folder.clone(), Entry::Folder);
@@ -156,8 +163,12 @@ impl Disk {
             SYNC => self.sync(path)?,
             RENAME => {
                 let to = PathBuf::from(std::str::from_utf8(data)?);
-                let moved: Vec<(PathBuf, Entry)> =
-                    self.names.range(path.to_owned()..).filter(|(p, _)| p.starts_with(path)).map(|(p, e)| (p.clone(), *e)).collect();
+                let moved: Vec<(PathBuf, Entry)> = self
+                    .names
+                    .range(path.to_owned()..)
+                    .filter(|(p, _)| p.starts_with(path))
+                    .map(|(p, e)| (p.clone(), *e))
+                    .collect();
                 for (old, entry) in moved {
                     self.names.remove(&old);
                     let tail = old.strip_prefix(path)?;
@@ -191,7 +202,8 @@ impl Disk {
             Some(Entry::Folder) => {
                 let is_child = |p: &PathBuf| p.parent() == Some(path);
                 self.kept_names.retain(|p, _| !is_child(p));
-                self.kept_names.extend(self.names.iter().filter(|(p, _)| is_child(p)).map(|(p, e)| (p.clone(), *e)));
+                self.kept_names
+                    .extend(self.names.iter().filter(|(p, _)| is_child(p)).map(|(p, e)| (p.clone(), *e)));
             }
             None => bail!("the log syncs {}, which it never created", path.display()),
         }

@@ -80,8 +80,11 @@ impl Participant {
     pub async fn scripted(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state =
-            Arc::new(State { script: Box::new(script), calls: Mutex::default(), count: watch::Sender::new(0) });
+        let state = Arc::new(State {
+            script: Box::new(script),
+            calls: Mutex::default(),
+            count: watch::Sender::new(0),
+        });
         let service = ParticipantServiceServer::new(Service(Arc::clone(&state)));
         let server = tokio::spawn(async move {
             let served = tonic::transport::Server::builder()
@@ -98,7 +101,10 @@ impl Participant {
             participant: name.to_owned(),
             endpoint: format!("http://{}", self.address),
             protocol: Protocol::Sagad.into(),
-            actions: actions.iter().map(|a| HandlerAction { name: (*a).to_owned(), ..Default::default() }).collect(),
+            actions: actions
+                .iter()
+                .map(|a| HandlerAction { name: (*a).to_owned(), ..Default::default() })
+                .collect(),
             max_in_flight: 0,
             ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
         };
@@ -188,7 +194,10 @@ impl ParticipantService for Service {
         Ok(Response::new(ExecuteResponse { outcome: outcome!(execute_response, answer) }))
     }
 
-    async fn compensate(&self, request: Request<CompensateRequest>) -> Result<Response<CompensateResponse>, Status> {
+    async fn compensate(
+        &self,
+        request: Request<CompensateRequest>,
+    ) -> Result<Response<CompensateResponse>, Status> {
         let r = request.into_inner();
         let call = Call {
             phase: "compensation",
