@@ -12,6 +12,7 @@
 
 mod definitions;
 mod ending;
+mod model;
 mod mutants;
 mod participants;
 mod world;
