@@ -30,5 +30,7 @@ pub mod retry;
 #[cfg(test)]
 mod sim;
 pub mod state;
+#[cfg(test)]
+mod stories;
 pub mod view;
 pub mod words;

@@ -129,11 +129,15 @@ fn late_success(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32) {
     if instance.late_success || matches!(instance.action, Action::Succeeded { .. }) {
         return;
     }
-    let will_be_undone = !draft.saga.is_terminal()
-        && matches!(
-            instance.compensation,
-            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
-        );
+    let will_be_undone = match instance.compensation {
+        Compensation::Idle => {
+            draft.saga.stage == Stage::Backward && instance.owes_compensation(draft.saga.step(at))
+        }
+        Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. } => {
+            !draft.saga.is_terminal()
+        }
+        Compensation::Done | Compensation::Blocked { .. } | Compensation::Waived => false,
+    };
     if !will_be_undone {
         let summary = "the action succeeded when it could no longer count".to_owned();
         draft.record(Event::LateReply { at, phase: Phase::Action, attempt, summary, uncertain: true });

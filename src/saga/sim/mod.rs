@@ -10,12 +10,12 @@
 //!
 //! `SAGAD_SIM_CASES=n` runs more cases, `SAGAD_SIM_SEED=n` exactly one.
 
-mod definitions;
+pub(super) mod definitions;
 mod ending;
 mod model;
 mod mutants;
 mod participants;
-mod world;
+pub(super) mod world;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
