@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::saga::definition::{Call, Definition, PendingPolicy, Probe, RetryPolicy, Step};
+use crate::saga::definition::{
+    Call, Definition, EventRule, PendingPolicy, Probe, RetryPolicy, Step, Trigger,
+};
 use crate::saga::expr::{Expr, Template};
 use crate::saga::ids::{ActionName, DefinitionName, Digest, ParticipantName, StepIx, StepName, Version};
 use crate::saga::plan::Plan;
@@ -47,6 +49,8 @@ pub struct Blueprint {
     pub lock_wait: Duration,
     /// Every edge turned round: what a saga that undoes in the wrong order would go by.
     pub is_reversed: bool,
+    /// Whether it writes outbox records, one of which cannot be made.
+    pub has_events: bool,
 }
 
 /// One step of a [`Blueprint`]; `after` names steps by their place.
@@ -140,7 +144,13 @@ impl StepPlan {
 
 impl Blueprint {
     pub fn new(steps: Vec<StepPlan>) -> Self {
-        Self { steps, deadline: None, lock_wait: Duration::from_secs(5), is_reversed: false }
+        Self {
+            steps,
+            deadline: None,
+            lock_wait: Duration::from_secs(5),
+            is_reversed: false,
+            has_events: false,
+        }
     }
 
     pub fn build(&self) -> Arc<Definition> {
@@ -149,7 +159,9 @@ impl Blueprint {
         if self.is_reversed {
             let mut turned = vec![Vec::new(); after.len()];
             for (ix, waits_for) in (0u32..).map(StepIx).zip(&after) {
-                waits_for.iter().for_each(|before| turned[before.at()].push(ix));
+                for before in waits_for {
+                    turned[before.at()].push(ix);
+                }
             }
             after = turned;
         }
@@ -164,7 +176,7 @@ impl Blueprint {
             lock_wait: self.lock_wait,
             steps: self.steps.iter().map(StepPlan::build).collect(),
             plan: Plan::new(after).unwrap(),
-            events: Vec::new(),
+            events: if self.has_events { events() } else { Vec::new() },
             output: None,
         })
     }
@@ -192,6 +204,7 @@ impl Blueprint {
             steps.push(common(chance, plan).with(|step| step.is_fan_out = is_fan_out));
         }
         let mut blueprint = Self::new(steps);
+        blueprint.has_events = chance.one_in(4);
         blueprint.deadline =
             chance.one_in(3).then(|| Duration::from_millis(300 + u64::from(chance.small(5_000))));
         blueprint.shuffle(chance);
@@ -211,6 +224,17 @@ impl Blueprint {
             step.after = step.after.iter().map(|&old| place_of(old)).collect();
         }
     }
+}
+
+fn events() -> Vec<EventRule> {
+    let all =
+        [Trigger::Started, Trigger::Committed, Trigger::Compensating, Trigger::Compensated, Trigger::Blocked];
+    let broken = || Template::text(&format!("${{{BROKEN}}}")).unwrap();
+    let rule = |on: Trigger| {
+        let data = (on == Trigger::Blocked).then(broken);
+        EventRule { on, topic: "topic".to_owned(), key: None, data }
+    };
+    all.map(rule).into()
 }
 
 fn compensatable(chance: &mut Chance, n: u32, after: &[u32]) -> StepPlan {

@@ -390,6 +390,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "how much was looked at belongs beside the verdict")]
 fn every_state_of_small_definitions_keeps_the_invariants_and_has_a_way_to_an_end() {
     for shape in shapes() {
         let states = explore(&shape);

@@ -10,6 +10,7 @@ mod pivot;
 mod telling;
 mod time;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,15 +56,14 @@ fn check(steps: Vec<StepPlan>, script: &str) {
 /// The same with a whole blueprint and the keys of locks.
 #[track_caller]
 fn check_with(blueprint: &Blueprint, locks: &str, script: &str) {
-    let mut story =
-        Story { saga: None, journal: Vec::new(), now: Timestamp(0), epoch: 1, away: Away::default() };
+    let mut story = Story::new();
     let (mut told, mut expected) = (String::new(), String::new());
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (what, follows) = line.split_once("=>").expect("a line is `what happens => what follows`");
         let what = what.trim();
         let happened = story.happen(blueprint, locks, what);
-        told.push_str(&format!("{what} => {happened}\n"));
-        expected.push_str(&format!("{what} => {}\n", follows.trim()));
+        let _ = writeln!(told, "{what} => {happened}");
+        let _ = writeln!(expected, "{what} => {}", follows.trim());
     }
     assert!(told == expected, "expected:\n{expected}\ntold:\n{told}");
     let saga = story.saga.expect("a story begins with start");
@@ -72,6 +72,10 @@ fn check_with(blueprint: &Blueprint, locks: &str, script: &str) {
 }
 
 impl Story {
+    fn new() -> Self {
+        Self { saga: None, journal: Vec::new(), now: Timestamp(0), epoch: 1, away: Away::default() }
+    }
+
     fn happen(&mut self, blueprint: &Blueprint, locks: &str, what: &str) -> String {
         let words: Vec<&str> = what.split(' ').collect();
         match words[..] {
@@ -95,7 +99,7 @@ impl Story {
                 return self.decide(&Input::Wake);
             }
             ["crash"] => {
-                (self.epoch, self.now) = (self.epoch + 1, self.now + Duration::from_secs(60));
+                (self.epoch, self.now) = (self.epoch + 1, self.now + Duration::from_mins(1));
                 let definition = Arc::clone(&self.saga().definition);
                 self.saga = Some(replay(&self.journal, definition).unwrap());
                 return self.decide(&Input::Recovered);

@@ -12,8 +12,7 @@ fn possible_after(steps: &[StepPlan], script: &[&str], expected: &[&str]) {
     let blueprint = Blueprint::new(steps.to_vec());
     let mut possible = Vec::new();
     for act in ALL_ACTS {
-        let (journal, away) = (Vec::new(), Away::default());
-        let mut story = Story { saga: None, journal, now: Timestamp(0), epoch: 1, away };
+        let mut story = Story::new();
         for what in script {
             story.happen(&blueprint, "", what);
         }
@@ -119,10 +118,11 @@ fn abandoning_wants_the_names_of_all_that_is_left_undone() {
 
 #[test]
 fn a_dry_run_shows_what_would_follow() {
-    let (journal, away) = (Vec::new(), Away::default());
-    let mut story = Story { saga: None, journal, now: Timestamp(0), epoch: 1, away };
+    let mut story = Story::new();
     let blueprint = Blueprint::new(vec![undoable("a", &[])]);
-    ["start", "cancel", "done a", "refuse undo a"].map(|what| story.happen(&blueprint, "", what));
+    for what in ["start", "cancel", "done a", "refuse undo a"] {
+        story.happen(&blueprint, "", what);
+    }
     let input = story.input(&["skip", "a"]);
     let context = Context { now: story.now, epoch: story.epoch, reach: &story.away };
     let before = story.saga().clone();
@@ -134,10 +134,11 @@ fn a_dry_run_shows_what_would_follow() {
 
 #[test]
 fn a_step_sent_to_try_again_has_not_ended() {
-    let (journal, away) = (Vec::new(), Away::default());
-    let mut story = Story { saga: None, journal, now: Timestamp(0), epoch: 1, away };
+    let mut story = Story::new();
     let blueprint = Blueprint::new(vec![pivot(&[]).with(|step| step.attempts = 1)]);
-    ["start", "lose pivot", "lose probe pivot", "retry pivot"].map(|what| story.happen(&blueprint, "", what));
+    for what in ["start", "lose pivot", "lose probe pivot", "retry pivot"] {
+        story.happen(&blueprint, "", what);
+    }
     assert_eq!(telling::status(story.saga()), "RUNNING");
     assert_eq!(story.saga().each_instance().next().unwrap().1.tries.ended_at, None);
 }

@@ -69,7 +69,7 @@ fn a_pivot_that_stays_pending_is_asked_once_more_and_then_blocks() {
 #[test]
 fn a_deadline_behind_the_pivots_call_is_ignored() {
     let mut blueprint = Blueprint::new(vec![undoable("a", &[]), pivot(&[0])]);
-    blueprint.deadline = Some(Duration::from_millis(1_000));
+    blueprint.deadline = Some(Duration::from_secs(1));
     check_with(
         &blueprint,
         "",

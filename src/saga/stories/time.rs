@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_deadline_turns_the_saga_back_and_waits_for_the_call_in_flight() {
     let mut blueprint = Blueprint::new(vec![undoable("a", &[]), undoable("b", &[0])]);
-    blueprint.deadline = Some(Duration::from_millis(1_000));
+    blueprint.deadline = Some(Duration::from_secs(1));
     check_with(
         &blueprint,
         "",
@@ -19,7 +19,7 @@ fn a_deadline_turns_the_saga_back_and_waits_for_the_call_in_flight() {
 #[test]
 fn a_deadline_does_not_run_while_the_saga_is_paused() {
     let mut blueprint = Blueprint::new(vec![undoable("a", &[])]);
-    blueprint.deadline = Some(Duration::from_millis(1_000));
+    blueprint.deadline = Some(Duration::from_secs(1));
     check_with(
         &blueprint,
         "",
@@ -36,7 +36,7 @@ fn a_deadline_does_not_run_while_the_saga_is_paused() {
 #[test]
 fn only_the_part_of_a_pause_behind_the_locks_moves_the_deadline() {
     let mut blueprint = Blueprint::new(vec![undoable("a", &[])]);
-    blueprint.deadline = Some(Duration::from_millis(1_000));
+    blueprint.deadline = Some(Duration::from_secs(1));
     check_with(
         &blueprint,
         "key",
@@ -87,7 +87,7 @@ fn a_step_in_flight_at_a_crash_gets_one_more_attempt_and_is_in_doubt() {
 #[test]
 fn time_in_which_the_daemon_is_down_or_the_saga_paused_is_not_spent() {
     let patient = undoable("a", &[]).with(|step| {
-        (step.attempts, step.elapsed) = (0, Duration::from_millis(1_000));
+        (step.attempts, step.elapsed) = (0, Duration::from_secs(1));
     });
     check(
         vec![patient],
