@@ -67,6 +67,7 @@ pub struct StepPlan {
     pub pending: PendingPolicy,
     pub concurrency: u32,
     pub is_fan_out: bool,
+    pub items: &'static str,
     pub has_compensation: bool,
     pub compensate_on_refusal: bool,
     pub has_probe: bool,
@@ -88,6 +89,7 @@ impl StepPlan {
             pending: PendingPolicy { interval: Duration::from_millis(500), max: Duration::from_secs(2) },
             concurrency: 2,
             is_fan_out: false,
+            items: "input.items",
             has_compensation: kind == StepKind::Compensatable,
             compensate_on_refusal: false,
             has_probe: false,
@@ -130,7 +132,7 @@ impl StepPlan {
         Step {
             name: StepName::parse(&self.name).unwrap(),
             kind: self.kind,
-            for_each: self.is_fan_out.then(|| Expr::compile("input.items").unwrap()),
+            for_each: self.is_fan_out.then(|| Expr::compile(self.items).unwrap()),
             concurrency: self.concurrency,
             when: self.when.map(|when| Expr::compile(when).unwrap()),
             action: self.call(&format!("do-{}", self.name), self.attempts, self.has_broken_input),
@@ -261,6 +263,7 @@ fn common(chance: &mut Chance, plan: StepPlan) -> StepPlan {
         step.elapsed = if chance.one_in(3) { Duration::from_millis(2_500) } else { Duration::ZERO };
         step.pending.max = Duration::from_millis(600 + 200 * chance.below(10));
         step.has_probe = chance.one_in(2);
+        step.items = if chance.one_in(20) { "input.nothing" } else { "input.items" };
         step.when = chance.one_in(8).then_some("size(input.items) > 1");
     })
 }

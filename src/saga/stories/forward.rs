@@ -116,3 +116,41 @@ fn what_is_pending_too_long_is_unknown_and_compensated() {
          done undo a => a undone; COMPENSATED",
     );
 }
+
+#[test]
+fn a_list_that_is_none_fails_the_step_without_a_call() {
+    let each = undoable("each", &[0]).with(|step| (step.is_fan_out, step.items) = (true, "input.nothing"));
+    check(
+        vec![undoable("a", &[]), each],
+        "start       => call a 1
+         done a      => a done; each refused EXPRESSION; COMPENSATING EXPRESSION; undo a 1
+         crash       => undo a unknown, again in 0ms; undo a 2
+         done undo a => a undone; COMPENSATED",
+    );
+}
+
+#[test]
+fn side_work_over_a_list_that_is_none_blocks_until_it_is_skipped() {
+    let side = || side_work(&[]).with(|step| (step.is_fan_out, step.items) = (true, "input.nothing"));
+    check(
+        vec![side()],
+        "start      => COMMITTED; side blocked
+         retry side => act; side unblocked; side blocked
+         crash      => -
+         skip side  => act; side unblocked; side skipped; COMPLETED",
+    );
+    check(
+        vec![side()],
+        "start             => COMMITTED; side blocked
+         resolve side done => act; side unblocked; side done; COMPLETED
+         crash             => -",
+    );
+}
+
+#[test]
+fn an_empty_list_succeeds_at_once() {
+    check(
+        vec![undoable("each", &[]).with(|step| (step.is_fan_out, step.items) = (true, "[]")), pivot(&[])],
+        "start => items []; call pivot 1\n done pivot => pivot done; COMMITTED; COMPLETED",
+    );
+}
