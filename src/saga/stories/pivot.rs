@@ -81,3 +81,16 @@ fn a_deadline_behind_the_pivots_call_is_ignored() {
          done pivot  => pivot done; COMMITTED; COMPLETED",
     );
 }
+
+#[test]
+fn a_last_question_lost_in_a_crash_is_not_taken_for_its_answer() {
+    check(
+        vec![pivot(&[]).with(|step| step.attempts = 1)],
+        "start      => call pivot 1
+         lose pivot => pivot unknown; probe pivot 1
+         away       => -
+         crash      => pivot unknown, again in 0ms
+         back       => call pivot 2
+         done pivot => pivot done; COMMITTED; COMPLETED",
+    );
+}
