@@ -249,6 +249,19 @@ async fn what_the_daemon_does_not_serve_is_said_so() {
 }
 
 #[tokio::test]
+async fn files_are_checked_without_a_daemon() {
+    let (code, out, err) = told(&sagactl(NOBODY, "def check sagas").await);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("order.yaml");
+    std::fs::write(&file, "saga: order\n").unwrap();
+    let (code, out, _) = told(&sagactl(NOBODY, &format!("def check {} -o json", file.display())).await);
+    let findings: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, Some(1));
+    assert_eq!(findings[0]["problems"][0]["line"], 1);
+}
+
+#[tokio::test]
 async fn completions_need_no_daemon() {
     let (code, out, _) = told(&sagactl(NOBODY, "completions bash").await);
     assert_eq!(code, Some(0));

@@ -10,6 +10,7 @@ use super::trouble::Trouble;
 use crate::definition::{self, Problem};
 use crate::proto;
 use crate::saga::definition::{Call, Definition, Step};
+use crate::saga::expr::Expr;
 use crate::saga::ids::Version;
 use crate::saga::words::StepKind;
 
@@ -120,9 +121,8 @@ fn outlined_step(step: &Step, after: Vec<String>) -> proto::DefinitionStep {
         action: called(&step.action),
         compensation: step.compensation.as_ref().map_or_else(String::new, called),
         probe: probe.unwrap_or_default(),
-        // A compiled expression does not keep its text for others; that there is one is enough here.
-        for_each: mark(step.for_each.is_some()),
-        when: mark(step.when.is_some()),
+        for_each: step.for_each.as_ref().map_or_else(String::new, written),
+        when: step.when.as_ref().map_or_else(String::new, written),
     }
 }
 
@@ -130,6 +130,54 @@ fn called(call: &Call) -> String {
     format!("{}.{}", call.participant, call.action)
 }
 
-fn mark(present: bool) -> String {
-    if present { "…".to_owned() } else { String::new() }
+/// An expression as it stands in the file.
+fn written(expression: &Expr) -> String {
+    format!("${{{}}}", expression.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Exit;
+    use crate::cli::render::graph::{Language, graph};
+    use crate::cli::tests::drawn;
+
+    const ORDER: &str = "\
+saga: order
+steps:
+  - name: deduct-stock
+    for_each: ${input.items}
+    action: { call: stock.deduct, input: { item_id: \"${item.item_id}\" } }
+    compensation: { call: stock.restore }
+  - name: clear-cart
+    kind: retriable
+    when: ${size(input.items) > 0}
+    action: { call: cart.clear }
+";
+
+    #[test]
+    fn a_good_file_is_told_on_one_line() {
+        let finding = check("order.yaml", ORDER);
+        assert!(finding.is_good());
+        assert_eq!(drawn(&finding.told()), "order.yaml: good: order, 2 steps\n");
+    }
+
+    #[test]
+    fn a_bad_file_says_where() {
+        let finding = check("order.yaml", &ORDER.replace("stock.restore", "restore"));
+        assert!(!finding.is_good());
+        assert_eq!(finding.problems[0].line, 6);
+        assert!(finding.told().contains("order.yaml"), "{}", finding.told());
+    }
+
+    #[test]
+    fn a_file_is_drawn_like_a_registered_definition() {
+        insta::assert_snapshot!(graph(&outline("order.yaml", ORDER).unwrap(), Language::Mermaid));
+    }
+
+    #[test]
+    fn a_bad_file_is_not_drawn() {
+        let trouble = outline("order.yaml", "saga: order\n").unwrap_err();
+        assert_eq!(trouble.exit(), Exit::Failed);
+    }
 }

@@ -104,7 +104,7 @@ fn definition_name(name: &At<String>, findings: &mut Findings) -> Option<Definit
 fn lock_wait(raw: &RawDefinition, findings: &mut Findings) -> Option<Duration> {
     let Some(text) = &raw.lock_wait else { return Some(LOCK_WAIT_DEFAULT) };
     if raw.locks.is_empty() {
-        findings.problem(text.place, "`lock_wait` without `locks` has no meaning");
+        findings.warning(text.place, "`lock_wait` without `locks` has no meaning");
     }
     duration(text, findings)
 }

@@ -204,7 +204,7 @@ fn check_step(
         _ if read == ix => {
             findings.problem(used.place, format!("`{name}` reads its own output, which is not there yet"));
         }
-        _ if !ancestors.contains(&read) => findings.problem_with_help(
+        _ if ancestors.binary_search(&read).is_err() => findings.problem_with_help(
             used.place,
             format!("`{}` reads `{name}` and does not depend on it", names.of(ix)),
             format!("add `{name}` to its `after`"),

@@ -135,7 +135,12 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, double: f64) -> Result<Tree, E> {
-        Number::from_f64(double).map(Tree::Number).ok_or_else(|| E::custom("a number without a JSON form"))
+        // YAML gives integers beyond 64 bits as doubles, with digits lost.
+        const EXACT_BELOW: f64 = 9_223_372_036_854_775_808.0;
+        match Number::from_f64(double) {
+            Some(number) if double.abs() < EXACT_BELOW => Ok(Tree::Number(number)),
+            Some(_) | None => Err(E::custom("the number is outside 64 bits; write it as a text in quotes")),
+        }
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Tree, E> {

@@ -134,7 +134,7 @@ fn concurrency(raw: &RawStep, findings: &mut Findings) -> u32 {
         findings.problem(cap.place, format!("`concurrency` is a number from 1 to {CONCURRENCY_MAX}"));
     }
     if raw.for_each.is_none() {
-        findings.problem(cap.place, "`concurrency` without `for_each` has no meaning");
+        findings.warning(cap.place, "`concurrency` without `for_each` has no meaning");
     }
     cap.value
 }
@@ -176,7 +176,7 @@ fn compensate_on_refusal(raw: &RawStep, compensation: Option<&Call>, findings: &
     let names_a_call = matches!(raw.compensation.as_ref().map(|c| &c.value), Some(RawCompensation::Call(_)))
         || compensation.is_some();
     if asked.value && !names_a_call {
-        findings.problem(asked.place, "`compensate_on_refusal` without a compensation has no meaning");
+        findings.warning(asked.place, "`compensate_on_refusal` without a compensation has no meaning");
     }
     asked.value
 }

@@ -6,7 +6,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.chars().count())
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -46,6 +46,7 @@ mod tests {
         assert_eq!(nearest("deduct-stok", names), Some("deduct-stock"));
         assert_eq!(nearest("use-piont", names), Some("use-point"));
         assert_eq!(nearest("pay", names), None);
+        assert_eq!(nearest("x", ["a"]), None);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("ab", "ba"), 1);
     }

@@ -1,6 +1,7 @@
 //! From text to raw structs.
 
 use serde_saphyr::Error;
+use serde_saphyr::budget::BudgetBreach;
 
 use super::located::Place;
 use super::problem::Findings;
@@ -10,9 +11,10 @@ use super::suggest::did_you_mean;
 /// Largest definition file, in bytes.
 pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
 /// YAML nodes that anchors may be repeated to.
-const REPEATED_NODES_MAX: usize = 100_000;
+const REPEATED_NODES_MAX: usize = 20_000;
 const ALIASES_MAX: usize = 1_000;
-const DEPTH_MAX: usize = 64;
+/// Lists and maps inside one another; a level takes up to 40 KiB of stack in a debug build.
+const DEPTH_MAX: usize = 32;
 
 /// Reads the file's structure; what is wrong with it is noted.
 pub(super) fn read(source: &str, findings: &mut Findings) -> Option<RawDefinition> {
@@ -63,10 +65,34 @@ fn words(error: &Error) -> (String, Option<String>) {
             Some(key) => (format!("duplicate key `{key}`"), None),
             None => ("duplicate key".to_owned(), None),
         },
-        Error::MultipleDocuments { .. } => {
-            ("a file holds one definition".to_owned(), Some("put each saga in a file of its own".to_owned()))
+        Error::AliasError { error, .. } => words(error),
+        Error::Budget { breach, .. } => (budget_words(breach), None),
+        Error::InvalidScalar { ty: "floating point", .. } => ("a number is expected here".to_owned(), None),
+        Error::InvalidScalar { ty: "u32", .. } => {
+            (format!("a whole number from 0 to {} is expected here", u32::MAX), None)
         }
+        Error::AliasReplayLimitExceeded { .. } => {
+            (format!("its anchors repeat to more than {REPEATED_NODES_MAX} values"), None)
+        }
+        Error::InvalidBooleanStrict { .. } => ("`true` or `false` is expected here".to_owned(), None),
+        Error::Unexpected { expected, .. } => (
+            match *expected {
+                "mapping start" => "a map is expected here".to_owned(),
+                "sequence start" => "a list is expected here".to_owned(),
+                "string scalar" => "a text is expected here".to_owned(),
+                other => format!("{other} is expected here"),
+            },
+            None,
+        ),
         other => (plain(&other.to_string()), None),
+    }
+}
+
+fn budget_words(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Documents { .. } => "a file holds one definition, not several documents".to_owned(),
+        BudgetBreach::Depth { .. } => format!("lists and maps are nested deeper than {DEPTH_MAX}"),
+        other => format!("too much YAML for a definition ({other:?})"),
     }
 }
 

@@ -172,6 +172,18 @@ pub struct EngineStats {
     pub resident: u64,
     /// Whether recovery has looked at every open saga.
     pub recovered: bool,
+    /// Sagas the sweeper found standing still and set going, since the start.
+    pub mended: u64,
+    /// Sagas that a commit left out because the store had another state, since the start.
+    pub conflicts: u64,
+    /// Commits that failed since the start.
+    pub commits_failed: u64,
+    /// Wake-ups that changed nothing, since the start.
+    pub idle_wakes: u64,
+    /// Open sagas taken out of memory until something comes for them, since the start.
+    pub evicted: u64,
+    /// Rates and times of the last minute.
+    pub last_minute: crate::metrics::LastMinute,
     /// The store's own figures.
     pub store: crate::store::StoreStats,
     /// Since the start of this daemon.
@@ -180,4 +192,3 @@ pub struct EngineStats {
 
 /// What a watcher receives: facts in order, without gaps.
 pub type FactStream = futures::stream::BoxStream<'static, Result<Fact, super::error::EngineError>>;
-

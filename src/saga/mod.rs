@@ -17,6 +17,7 @@ pub mod definition;
 pub mod duties;
 pub mod event;
 pub mod expr;
+pub mod filter;
 pub mod ids;
 pub mod input;
 pub mod invariants;

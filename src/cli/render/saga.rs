@@ -8,6 +8,11 @@ use super::text::{self, Tone, paint};
 use super::words;
 use crate::proto;
 
+/// Longest document shown on a line of its own; `-o json` has it whole.
+const DOCUMENT_MAX_CHARS: usize = 400;
+/// Longest outcome shown in a step's row.
+const OUTCOME_MAX_CHARS: usize = 120;
+
 /// One saga in full.
 #[must_use]
 pub fn whole(saga: &proto::Saga, page: &Page) -> String {
@@ -34,9 +39,9 @@ pub fn whole(saga: &proto::Saga, page: &Page) -> String {
     if !saga.labels.is_empty() {
         fact("labels", &text::printable(&labels(saga)));
     }
-    fact("input", &text::or_none(&saga.input_json));
+    fact("input", &document(&saga.input_json));
     if !saga.output_json.is_empty() {
-        fact("output", &text::printable(&saga.output_json));
+        fact("output", &document(&saga.output_json));
     }
     if !saga.steps.is_empty() {
         let _ = write!(told, "\n{}", steps(saga, page));
@@ -44,7 +49,7 @@ pub fn whole(saga: &proto::Saga, page: &Page) -> String {
     for block in &saga.blocked {
         let _ = writeln!(
             told,
-            "\n{} {} of {} waits for an operator since {}: {}",
+            "\n{} {} of {} has waited for an operator for {}: {}",
             paint("blocked", Tone::Bad),
             text::printable(&block.phase),
             text::printable(&block.step),
@@ -64,6 +69,10 @@ pub fn line(saga: &proto::Saga) -> String {
     }
     told.push('\n');
     told
+}
+
+fn document(json: &str) -> String {
+    text::cut(&text::or_none(json), DOCUMENT_MAX_CHARS)
 }
 
 /// The status with what stands beside it.
@@ -124,7 +133,7 @@ fn steps(saga: &proto::Saga, page: &Page) -> String {
             Cell::toned(action, words::step_tone(step.status())),
             Cell::toned(compensation, words::compensation_tone(step.compensation())),
             Cell::of(text::until(step.next_attempt_at.as_ref(), page.now)),
-            Cell::of(outcome),
+            Cell::of(text::cut(&outcome, OUTCOME_MAX_CHARS)),
         ]
     });
     lay_out(page, &["STEP", "KIND", "ACTION", "COMPENSATION", "NEXT", "OUTCOME"], rows.collect())

@@ -11,6 +11,7 @@ use cel::parser::PrattParser;
 use super::bind::Want;
 use super::cost::{Cost, Weight};
 use super::path::{Path, Root};
+use super::run::check_pattern;
 use super::{
     Body, CompileError, EXPRESSION_DEPTH_MAX, EXPRESSION_MAX_BYTES, Expr, LOOPS_NESTED_MAX, Reads, cut,
 };
@@ -206,8 +207,10 @@ impl Walk {
             Tree::Select(select) => push(&select.operand),
             Tree::Call(call) => {
                 check_function(call)?;
-                if call.func_name == operators::ADD && visit.loops.in_range {
-                    self.cost.concatenation();
+                match call.func_name.as_str() {
+                    operators::ADD => self.cost.concatenation(visit.loops.in_range),
+                    "matches" => check_matches(call, &visit.loops)?,
+                    _ => {}
                 }
                 call.target.iter().for_each(|target| push(target));
                 call.args.iter().for_each(push);
@@ -319,6 +322,22 @@ fn check_function(call: &CallExpr) -> Result<(), Fault> {
             FUNCTIONS.join(", ")
         )),
     })
+}
+
+/// A pattern is compiled at each evaluation, which may take milliseconds: it is known beforehand and
+/// not repeated for each entry of a list.
+fn check_matches(call: &CallExpr, loops: &Loops<'_>) -> Result<(), Fault> {
+    let Some(Tree::Literal(LiteralValue::String(pattern))) = call.args.last().map(|pattern| &pattern.expr)
+    else {
+        return Err(fault("the pattern of `matches` stands in the expression, in quotes"));
+    };
+    if loops.weight != Weight::Once {
+        return Err(Fault {
+            problem: "`matches` cannot run inside a loop".to_owned(),
+            help: Some("use contains, startsWith or endsWith, or a `pattern` in the input_schema".to_owned()),
+        });
+    }
+    check_pattern(pattern.inner()).map_err(fault)
 }
 
 fn check_keys(root: Root, keys: &[&str]) -> Result<(), Fault> {

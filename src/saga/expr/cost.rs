@@ -30,8 +30,10 @@ pub(super) struct Cost {
     /// and those that touch it again for each entry of another list.
     repeated_reads: u64,
     longest_literal: u64,
-    /// `+` in what is looped over: each may double a list.
+    /// Each `+` may copy the lists before it,
     concatenations: u64,
+    /// and in what is looped over make a longer one.
+    concatenations_in_range: u64,
 }
 
 impl Cost {
@@ -58,12 +60,14 @@ impl Cost {
         self.longest_literal = self.longest_literal.max(entries as u64);
     }
 
-    pub(super) fn concatenation(&mut self) {
+    pub(super) fn concatenation(&mut self, in_range: bool) {
         self.concatenations += 1;
+        self.concatenations_in_range += u64::from(in_range);
     }
 
-    pub(super) fn has_loops(&self) -> bool {
-        self.nodes.iter().any(|(weight, _)| *weight != Weight::Once)
+    /// Whether it can cost more than reading its data once.
+    pub(super) fn is_open(&self) -> bool {
+        self.concatenations > 0 || self.nodes.iter().any(|(weight, _)| *weight != Weight::Once)
     }
 
     /// Values visited at most, with the data that `at` gives.
@@ -75,10 +79,10 @@ impl Cost {
             let measured = measure(at(path));
             longest = longest.max(measured.longest);
             all = all.saturating_add(measured.values);
-            sizes.push((*weight, measured.values));
+            sizes.push((*weight, measured.values.saturating_mul(1 + self.concatenations)));
         }
-        let longest = longest.saturating_mul(1 + self.concatenations);
-        let all = all.saturating_mul(1 + self.concatenations);
+        let longest = longest.saturating_mul(1 + self.concatenations_in_range);
+        let all = all.saturating_mul(1 + self.concatenations_in_range);
         let times = |weight| match weight {
             Weight::Once => 1,
             Weight::Each => longest,

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
+use cel::common::ast::{CallExpr, Expr as Tree, LiteralValue};
 use cel::common::types::{CelInt, CelMap, CelNull};
 use cel::common::value::Val;
-use cel::{Context, Env, ExecutionError};
+use cel::{Context, Env, ExecutionError, IdedExpr};
 use serde_json::Value;
 
 use super::bind::{Want, bind, bind_wanted, map_key, to_json};
@@ -87,15 +88,29 @@ impl Gathered {
     }
 }
 
+/// Whether CEL takes `pattern` as a regular expression.
+pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
+    let literal =
+        |text: &str| IdedExpr { id: 0, expr: Tree::Literal(LiteralValue::String(text.to_owned().into())) };
+    let call = CallExpr {
+        func_name: "matches".to_owned(),
+        target: Some(Box::new(literal(""))),
+        args: vec![literal(pattern)],
+    };
+    let tree = IdedExpr { id: 0, expr: Tree::Call(call) };
+    let context = Context::with_env(Arc::clone(&STANDARD));
+    cel::Value::resolve(&tree, &context).map(|_| ()).map_err(|error| error.to_string())
+}
+
 impl Program {
     /// The program's value.
     pub(super) fn run(&self, scope: &Scope<'_>) -> Result<Value, String> {
         let gathered = Gathered::new(self, scope);
-        if self.cost.has_loops() {
+        if self.cost.is_open() {
             let work = self.cost.work(|path| gathered.at(path, scope));
             if work > WORK_MAX {
                 return Err(format!(
-                    "the lists are too long for its loops: {work} values would be visited, at most {WORK_MAX} may"
+                    "the lists are too long for what is done with them: {work} values would be visited, at most {WORK_MAX} may"
                 ));
             }
         }

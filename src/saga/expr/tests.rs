@@ -1,3 +1,5 @@
+//! What expressions and templates give, and what they refuse.
+
 use serde_json::json;
 
 use super::*;
@@ -135,6 +137,9 @@ fn what_cannot_be_evaluated_is_refused_when_compiled() {
         ("Point{x: 1}", "message"),
         ("[1].map(a, [1].map(b, [1].map(c, c)))", "loops"),
         ("google.protobuf.Timestamp", "no variable"),
+        ("input.x.matches(input.pattern)", "stands in the expression"),
+        ("input.x.matches('(')", "regex"),
+        ("input.x.all(i, i.matches('a'))", "inside a loop"),
     ] {
         let error = Expr::compile(source).unwrap_err();
         assert!(error.problem.contains(part), "{source}: {}", error.problem);
@@ -216,6 +221,9 @@ fn loops_over_long_lists_are_refused_before_they_run() {
         let problem = eval(source, &numbers(3_000)).unwrap_err().problem;
         assert!(problem.contains("too long"), "{source}: {problem}");
     }
+    let doubled = format!("size({})", vec!["input.a"; 40].join(" + "));
+    assert_eq!(eval(&doubled, &numbers(10)), Ok(json!(400)));
+    assert!(eval(&doubled, &numbers(10_000)).unwrap_err().problem.contains("too long"));
     assert!(eval("size(input.a)", &numbers(10_001)).unwrap_err().problem.contains("10001"));
     assert!(eval("input.a", &numbers(10_001)).unwrap_err().problem.contains("10001"));
 }

@@ -1,0 +1,277 @@
+//! Wires the rooms into one daemon: opens the store, brings up the engine, serves, and drains.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::http::{self, HttpPorts};
+use crate::api::{self, Api, Limits, Readiness};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Config, StoreKind};
+use crate::definition;
+use crate::engine::settings::EngineSettings;
+use crate::engine::{Engine, Parts};
+use crate::metrics::Metrics;
+use crate::participant::dispatch::Participants;
+use crate::participant::registry::Registry;
+use crate::saga::ids::Version;
+use crate::saga::words::SagaStatus;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::store::sled::{SledOptions, SledStore, SyncObserver};
+use crate::tasks::{Death, Tasks};
+
+/// Time for RPCs in flight to be answered at a shutdown; the commits in hand end meanwhile.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How often the counts by status are read for `/metrics`.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const MIB: u64 = 1024 * 1024;
+
+/// A daemon that serves.
+pub struct Daemon {
+    engine: Engine,
+    tasks: Tasks,
+    readiness: watch::Sender<Readiness>,
+    serving: CancellationToken,
+    ports: Ports,
+}
+
+/// The addresses that were bound.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    grpc: std::net::SocketAddr,
+    http: std::net::SocketAddr,
+}
+
+/// Runs a daemon with a valid configuration until it is told to stop (SIGTERM, Ctrl-C) or cannot go on.
+///
+/// Prints one line to standard output once it serves: `sagad ready grpc=ADDR http=ADDR`.
+///
+/// # Errors
+/// What kept it from starting, or why it could not go on, with what to do.
+#[expect(clippy::print_stdout, reason = "the line that says it is ready is for whoever started it")]
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let daemon = Daemon::start(&config).await?;
+    println!("sagad ready grpc={} http={}", daemon.ports.grpc, daemon.ports.http);
+    let fatal = daemon.tasks.fatal();
+    tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            daemon.stop().await
+        }
+        () = fatal.cancelled() => {
+            daemon.readiness.send_replace(Readiness::Failed("the daemon cannot go on; see its log".to_owned()));
+            bail!("the daemon cannot go on (the cause is in its log); start it again: it goes on from what is stored")
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// The operating system does not let it listen.
+pub async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+impl Daemon {
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
+        let clock: SharedClock = Arc::new(SystemClock::start());
+        let metrics = Metrics::new(clock.now());
+        let (readiness, is_ready) = watch::channel(Readiness::Starting("opening the store".to_owned()));
+        let serving = CancellationToken::new();
+
+        let grpc = bind(config.server.grpc_addr, "gRPC", "--grpc-addr").await?;
+        let http = bind(config.server.http_addr, "HTTP", "--http-addr").await?;
+        let ports = Ports { grpc: grpc.local_addr()?, http: http.local_addr()? };
+        let pages = http::router(HttpPorts { readiness: is_ready.clone(), scrape: scrape(&metrics) });
+        let closing = serving.clone();
+        tasks.spawn("http", Death::Logged, async move {
+            if let Err(error) = http::serve(http, pages, closing.cancelled_owned()).await {
+                tracing::error!(%error, "the HTTP port cannot be served");
+            }
+        });
+
+        let store = open_store(config, &metrics, &clock).await?;
+        let registry = registry_of(config, &clock)?;
+        let dispatch = Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone());
+        let engine = Engine::launch(Parts {
+            store,
+            dispatch: Arc::new(dispatch),
+            registry,
+            clock,
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            settings: settings_of(config),
+        })
+        .await?;
+        if let Some(folder) = &config.sagas_dir {
+            register_folder(&engine, folder).await?;
+        }
+        tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
+        let surface = Api {
+            engine: engine.clone(),
+            registry: Arc::new(engine.clone()),
+            readiness: is_ready,
+            observe: Arc::new(move |end| metrics.rpc(end.method, end.code_name())),
+            limits: limits_of(config),
+        };
+        let closing = serving.clone();
+        readiness.send_replace(Readiness::Serving);
+        tasks.spawn("grpc", Death::Fatal, async move {
+            if let Err(error) = api::serve(surface, grpc, closing.cancelled_owned()).await {
+                tracing::error!(%error, "the gRPC port cannot be served");
+            }
+        });
+        Ok(Self { engine, tasks, readiness, serving, ports })
+    }
+
+    /// Takes nothing new, ends the commits in hand and leaves calls in flight: the next daemon makes
+    /// them again under the same keys.
+    async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("draining");
+        self.readiness.send_replace(Readiness::Draining);
+        self.tasks.stop();
+        self.serving.cancel();
+        let closed = self.engine.drain().await;
+        if tokio::time::timeout(DRAIN_MAX, self.tasks.ended()).await.is_err() {
+            tracing::warn!("some tasks did not end in time and are left");
+        }
+        closed.context("the store was not closed in good order; what was acknowledged is stored")
+    }
+}
+
+async fn bind(addr: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(addr).await;
+    listener.with_context(|| format!("{what}: {addr} cannot be bound; choose another address with {flag}"))
+}
+
+async fn open_store(
+    config: &Config,
+    metrics: &Metrics,
+    clock: &SharedClock,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match config.store.kind {
+        StoreKind::Memory => {
+            tracing::warn!("the store is in memory: everything is lost when the daemon stops");
+            Ok(Arc::new(MemoryStore::new()))
+        }
+        StoreKind::Sled => {
+            let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
+            let options = SledOptions {
+                cache_bytes: config.store.cache_mib * MIB * 3 / 4,
+                history_cache_bytes: config.store.cache_mib * MIB / 4,
+                on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
+                ..SledOptions::new(&config.store.dir)
+            };
+            let opened = tokio::task::spawn_blocking(move || SledStore::open(options)).await;
+            let store = opened.context("opening the store panicked")?.context("the store was not opened")?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// A registry that knows the participants of the configuration.
+fn registry_of(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry> {
+    let registry = Registry::new(Arc::clone(clock));
+    for participant in &config.participants {
+        let configured = registry.configure(&participant.claim());
+        configured.with_context(|| format!("participant {} of the configuration", participant.name))?;
+    }
+    Ok(registry)
+}
+
+fn settings_of(config: &Config) -> EngineSettings {
+    EngineSettings {
+        shards: config.engine.shards as usize,
+        mailbox_max: config.limits.mail_queue_max as usize,
+        batch_max: config.engine.batch_max as usize,
+        watches_max: config.limits.watches_max as usize,
+        input_max_bytes: usize::try_from(config.limits.input_max_bytes).unwrap_or(usize::MAX),
+        retain: config.store.retain,
+        ..EngineSettings::default()
+    }
+}
+
+fn limits_of(config: &Config) -> Limits {
+    Limits {
+        input_json_max_bytes: usize::try_from(config.limits.input_max_bytes).unwrap_or(usize::MAX),
+        request_timeout: config.limits.request_timeout,
+        waits_max: config.limits.requests_max as usize,
+        streams_max: config.limits.watches_max as usize,
+        connections_max: config.limits.connections_max as usize,
+        drain_max: DRAIN_MAX,
+        ..Limits::default()
+    }
+}
+
+/// Registers every definition of a folder, in the order of their names.
+async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
+    for path in definition_files(folder)? {
+        let file = path.display().to_string();
+        let source = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
+        let compiled = definition::compile(&source, Some(&file), Version(1)).map_err(|problems| {
+            anyhow!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file))
+        })?;
+        let answer =
+            engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
+        let definition = &answer.view.definition;
+        let (name, version, known) = (&definition.name, definition.version, answer.existed);
+        tracing::info!(%name, %version, known, "definition registered");
+        for warning in &compiled.warnings {
+            tracing::warn!(file, warning, "definition");
+        }
+    }
+    Ok(())
+}
+
+fn definition_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| {
+        format!("{} cannot be read; name the folder of the definitions with --sagas", folder.display())
+    })?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("{} cannot be read", folder.display()))?.path();
+        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn scrape(metrics: &Metrics) -> http::Scrape {
+    let metrics = metrics.clone();
+    Arc::new(move || metrics.encode())
+}
+
+/// Keeps the figures up to date that are read and not counted along.
+async fn keep_gauges(engine: Engine, metrics: Metrics, stopping: CancellationToken) {
+    let mut ticks = tokio::time::interval(GAUGES_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Ok(stats) = engine.stats().await else { continue };
+        for status in SagaStatus::ALL {
+            let counted = stats.counters.iter().filter(|((_, _, s), _)| *s == status).map(|(_, count)| count);
+            metrics.set_sagas(status.as_str(), counted.sum());
+        }
+        metrics.set_blocked(stats.stuck);
+        metrics.set_quarantined(stats.quarantined);
+        metrics.set_queue_depth("mail", stats.mail_depths.iter().sum());
+    }
+}

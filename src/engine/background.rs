@@ -1,0 +1,184 @@
+//! What the engine does by itself, beside its shards: recovery, far wake-ups, looks for parked
+//! participants, the sweeper's rounds, and retention.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::loading::pause_after;
+use super::mail::Mail;
+use super::participants;
+use super::settings::{RECOVERIES_AT_ONCE, RECOVERY_PAGE};
+use super::shared::Shared;
+use crate::saga::ids::SagaId;
+use crate::saga::input::Input;
+use crate::saga::words::SagaStatus;
+use crate::tasks::Death;
+
+/// How often ended sagas past their time are deleted.
+const RETENTION_EVERY: Duration = Duration::from_mins(1);
+/// Ended sagas deleted at once.
+const RETENTION_PAGE: usize = 1_000;
+/// Far wake-ups that are asked for at once, at least and at most.
+const DUE_PAGE: (usize, usize) = (256, 65_536);
+
+/// Starts all of it.
+pub(super) fn start(shared: &Arc<Shared>) {
+    spawn(shared, "recovery", Death::Logged, recover);
+    spawn(shared, "far wake-ups", Death::Fatal, wake_what_is_due);
+    spawn(shared, "parked looks", Death::Fatal, look_at_parked);
+    spawn(shared, "sweeper", Death::Fatal, sweep);
+    spawn(shared, "participants that are back", Death::Fatal, hear_of_participants);
+    spawn(shared, "expired registrations", Death::Fatal, participants::drop_expired);
+    spawn(shared, "gauges", Death::Logged, set_gauges);
+    if !shared.settings.retain.is_zero() {
+        spawn(shared, "retention", Death::Logged, forget_what_is_old);
+    }
+}
+
+/// Starts one task that ends when the daemon stops.
+fn spawn<F>(shared: &Arc<Shared>, name: &'static str, death: Death, work: fn(Arc<Shared>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let stop = shared.tasks.stopping();
+    let work = work(Arc::clone(shared));
+    shared.tasks.spawn(name, death, async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    });
+}
+
+/// Pages through the open sagas and has their shards take them up, a bounded number at once.
+async fn recover(shared: Arc<Shared>) {
+    let ramp = Arc::new(Semaphore::new(RECOVERIES_AT_ONCE));
+    let mut cursor = None;
+    let mut failures = 0;
+    let mut found: u64 = 0;
+    loop {
+        let page = match shared.store.open_sagas(cursor.clone(), RECOVERY_PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(%error, "recovery cannot read the open sagas; it tries again");
+                tokio::time::sleep(pause_after(failures)).await;
+                continue;
+            }
+        };
+        failures = 0;
+        for (id, _) in page.sagas {
+            found += 1;
+            if shared.published(&id).is_some() {
+                continue;
+            }
+            let permit = Arc::clone(&ramp).acquire_owned().await.expect("the ramp is never closed");
+            shared.shard_of(&id).mailbox.post(Mail::Recover { id, permit });
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let all = u32::try_from(RECOVERIES_AT_ONCE).expect("the number of places is small");
+    let _all_taken_up = ramp.acquire_many(all).await;
+    shared.recovered.store(true, Ordering::Release);
+    tracing::info!(open_sagas = found, "recovery has looked at every open saga");
+}
+
+/// Far wake-ups are in the store alone: those that have come near bring their sagas back.
+async fn wake_what_is_due(shared: Arc<Shared>) {
+    let mut limit = DUE_PAGE.0;
+    loop {
+        // A little early, so that the shard's own timers are exact.
+        let horizon = shared.clock.now() + 2 * shared.settings.due_every;
+        let mut again = false;
+        match shared.store.due(horizon, limit).await {
+            Ok(due) => {
+                let absent: Vec<SagaId> =
+                    due.iter().filter(|id| shared.published(id).is_none()).cloned().collect();
+                // Full of sagas that are back already: look behind them.
+                again = due.len() >= limit && limit < DUE_PAGE.1;
+                limit = if again { limit * 2 } else { DUE_PAGE.0 };
+                for id in absent {
+                    shared.feed(id, Input::Wake);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store did not say which far wake-ups are due"),
+        }
+        if !again {
+            tokio::time::sleep(shared.settings.due_every).await;
+        }
+    }
+}
+
+/// Parked sagas look at once when some participant may be back.
+async fn hear_of_participants(shared: Arc<Shared>) {
+    let mut changes = shared.registry.changes();
+    while changes.changed().await.is_ok() {
+        tell_all(&shared, || Mail::LookAtParked);
+    }
+}
+
+/// Beside being told, parked sagas look by themselves.
+async fn look_at_parked(shared: Arc<Shared>) {
+    let every = shared.settings.parked_look_every;
+    loop {
+        let next = shared.clock.now() + every;
+        shared.next_parked_look.store(next.0, Ordering::Relaxed);
+        tokio::time::sleep(every).await;
+        tell_all(&shared, || Mail::LookAtParked);
+    }
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(shared.settings.sweep_every).await;
+        tell_all(&shared, || Mail::Sweep);
+    }
+}
+
+/// Posts mail to every shard.
+pub(super) fn tell_all(shared: &Shared, mail: impl Fn() -> Mail) {
+    for door in &shared.shards {
+        door.mailbox.post(mail());
+    }
+}
+
+/// What a scrape shows is at most this old.
+const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps the gauges in step with the engine.
+async fn set_gauges(shared: Arc<Shared>) {
+    loop {
+        let metrics = &shared.metrics;
+        if let Ok(counters) = shared.store.counters().await {
+            for status in SagaStatus::ALL {
+                let count = counters.iter().filter(|((_, _, of), _)| *of == status).map(|(_, count)| count);
+                metrics.set_sagas(status.as_str(), count.sum());
+            }
+        }
+        let (stuck, quarantined) = shared.stuck.counts();
+        metrics.set_blocked(stuck);
+        metrics.set_quarantined(quarantined);
+        metrics.set_parked(shared.shards.iter().map(|door| door.parked.load(Ordering::Relaxed)).sum());
+        let depth: usize = shared.shards.iter().map(|door| door.mailbox.depth()).sum();
+        metrics.set_queue_depth("shard_mail", depth as u64);
+        tokio::time::sleep(GAUGES_EVERY).await;
+    }
+}
+
+async fn forget_what_is_old(shared: Arc<Shared>) {
+    loop {
+        let ended_before = shared.clock.now() - shared.settings.retain;
+        match shared.store.delete_ended(ended_before, RETENTION_PAGE).await {
+            Ok(deleted) if deleted >= RETENTION_PAGE => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "ended sagas past their time could not be deleted"),
+        }
+        tokio::time::sleep(RETENTION_EVERY).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! Registering, reading and retiring definitions.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::catalog::{Entry, Registration};
+use super::error::EngineError;
+use super::request::{DefinitionAnswer, DefinitionView};
+use crate::saga::definition::Definition;
+use crate::saga::ids::DefinitionName;
+
+impl Engine {
+    /// Registers a source as the next version of its definition; durable before it is answered.
+    /// The same source again is the same version; a retired one becomes active again.
+    ///
+    /// # Errors
+    /// `Invalid` with one violation for each problem in the source; `Unavailable`.
+    pub async fn register_definition(
+        &self,
+        source: &str,
+        validate_only: bool,
+    ) -> Result<DefinitionAnswer, EngineError> {
+        self.shared.check_taking()?;
+        let _turn = self.shared.registering.lock().await;
+        let (entry, existed) = match self.shared.catalog.check(source)? {
+            Registration::Existing(entry) => (entry, true),
+            Registration::New(compiled) => {
+                let created_at = self.shared.clock.now();
+                (Entry { compiled: Arc::new(compiled), active: true, created_at }, false)
+            }
+        };
+        let warnings = self.warnings(&entry);
+        if validate_only {
+            let mut view = view_of(&entry);
+            if !existed {
+                view.created_at = None;
+            }
+            return Ok(DefinitionAnswer { view, existed, warnings });
+        }
+        let entry = Entry { active: true, ..entry };
+        self.keep(&entry).await?;
+        Ok(DefinitionAnswer { view: view_of(&entry), existed, warnings })
+    }
+
+    /// One version; 0 for the highest, active or not.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn definition(
+        &self,
+        name: &DefinitionName,
+        version: u32,
+    ) -> Result<DefinitionView, EngineError> {
+        std::future::ready(self.shared.catalog.get(name, version).map(|entry| view_of(&entry))).await
+    }
+
+    /// All versions of all definitions, by name and version.
+    ///
+    /// # Errors
+    /// None so far.
+    pub async fn definitions(&self) -> Result<Vec<DefinitionView>, EngineError> {
+        std::future::ready(Ok(self.shared.catalog.all().iter().map(view_of).collect())).await
+    }
+
+    /// No new sagas start on the version; running ones go on.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unavailable`.
+    pub async fn retire_definition(
+        &self,
+        name: &DefinitionName,
+        version: u32,
+    ) -> Result<DefinitionView, EngineError> {
+        self.shared.check_taking()?;
+        let _turn = self.shared.registering.lock().await;
+        let entry = Entry { active: false, ..self.shared.catalog.get(name, version)? };
+        self.keep(&entry).await?;
+        Ok(view_of(&entry))
+    }
+
+    async fn keep(&self, entry: &Entry) -> Result<(), EngineError> {
+        self.shared.store.put_definition(entry.stored()).await?;
+        self.shared.catalog.put(entry.clone());
+        Ok(())
+    }
+
+    /// The compiler's warnings, and participants that nobody has registered.
+    fn warnings(&self, entry: &Entry) -> Vec<String> {
+        let definition = &entry.compiled.definition;
+        let absent = participants_of(definition).into_iter().filter(|name| {
+            let name = crate::saga::ids::ParticipantName::parse(name);
+            name.is_ok_and(|name| !self.shared.dispatch.can_call(&name))
+        });
+        let absent = absent.map(|name| {
+            format!("participant {name:?} has no live handler: sagas that call it wait until it registers")
+        });
+        entry.compiled.warnings.iter().cloned().chain(absent).collect()
+    }
+}
+
+fn participants_of(definition: &Definition) -> std::collections::BTreeSet<String> {
+    let calls = definition.steps.iter().flat_map(|step| {
+        let compensation = step.compensation.as_ref().map(|call| &call.participant);
+        let probe = step.probe.as_ref().map(|probe| &probe.participant);
+        [Some(&step.action.participant), compensation, probe]
+    });
+    calls.flatten().map(ToString::to_string).collect()
+}
+
+fn view_of(entry: &Entry) -> DefinitionView {
+    DefinitionView {
+        definition: Arc::clone(&entry.compiled.definition),
+        active: entry.active,
+        created_at: Some(entry.created_at),
+    }
+}

@@ -1,0 +1,68 @@
+//! The sagas of one shard as everybody may see them: each as its last commit left it.
+//!
+//! The shard alone writes here, after a commit. Readers, waiters and watchers share one watch
+//! channel a saga, which says where it stands and when that changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::saga::ids::SagaId;
+use crate::saga::state::Saga;
+
+/// Follows one saga: its last published state, and a signal with every change.
+pub(super) type Live = watch::Receiver<Arc<Saga>>;
+
+/// The published sagas of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    sagas: Mutex<HashMap<SagaId, watch::Sender<Arc<Saga>>>>,
+}
+
+impl Published {
+    /// The saga as it stands, when it is in memory.
+    pub(super) fn get(&self, id: &SagaId) -> Option<Arc<Saga>> {
+        self.sagas.lock().get(id).map(|sender| Arc::clone(&sender.borrow()))
+    }
+
+    /// Follows the saga, when it is in memory. It stays there while somebody follows it.
+    pub(super) fn follow(&self, id: &SagaId) -> Option<Live> {
+        self.sagas.lock().get(id).map(watch::Sender::subscribe)
+    }
+
+    /// Shows the saga's new state and follows it.
+    pub(super) fn publish(&self, saga: Arc<Saga>) -> Live {
+        let mut sagas = self.sagas.lock();
+        if let Some(sender) = sagas.get(&saga.id) {
+            let live = sender.subscribe();
+            sender.send_replace(saga);
+            return live;
+        }
+        let id = saga.id.clone();
+        let (sender, live) = watch::channel(saga);
+        sagas.insert(id, sender);
+        live
+    }
+
+    /// Takes the saga out of memory. Whoever follows it still sees its last state.
+    pub(super) fn remove(&self, id: &SagaId) {
+        self.sagas.lock().remove(id);
+    }
+
+    /// Takes the saga out of memory unless somebody follows it; whether it is out.
+    pub(super) fn remove_unless_followed(&self, id: &SagaId) -> bool {
+        let mut sagas = self.sagas.lock();
+        let followed = sagas.get(id).is_some_and(|sender| sender.receiver_count() > 0);
+        if !followed {
+            sagas.remove(id);
+        }
+        !followed
+    }
+
+    /// How many sagas are in memory.
+    pub(super) fn len(&self) -> usize {
+        self.sagas.lock().len()
+    }
+}

@@ -1,0 +1,36 @@
+//! Exact figures of the running engine.
+
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use super::error::EngineError;
+use super::request::EngineStats;
+
+impl Engine {
+    /// Figures as of this moment.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store does not give its counters.
+    pub async fn stats(&self) -> Result<EngineStats, EngineError> {
+        let shared = &self.shared;
+        let (stuck, quarantined) = shared.stuck.counts();
+        Ok(EngineStats {
+            counters: shared.store.counters().await?,
+            calls_in_flight: shared.meter.calls_in_flight.get(),
+            mail_depths: shared.shards.iter().map(|door| door.mailbox.depth() as u64).collect(),
+            mail_capacity: shared.settings.mailbox_max as u64,
+            stuck,
+            quarantined,
+            resident: shared.shards.iter().map(|door| door.published.len() as u64).sum(),
+            recovered: shared.recovered.load(Ordering::Acquire),
+            mended: shared.meter.mended.get(),
+            conflicts: shared.meter.conflicts.get(),
+            commits_failed: shared.meter.commits_failed.get(),
+            idle_wakes: shared.meter.idle_wakes.get(),
+            evicted: shared.meter.evicted.get(),
+            last_minute: shared.metrics.last_minute(shared.clock.now()),
+            store: shared.store.stats(),
+            uptime: shared.started.elapsed(),
+        })
+    }
+}
