@@ -15,7 +15,7 @@ RUN groupadd --system --gid 10001 sagad \
  && install -d -m 0755 /etc/sagad/sagas
 COPY --from=build /src/target/release/sagad /src/target/release/sagactl /usr/local/bin/
 COPY --from=build /src/sagas /etc/sagad/sagas
-USER sagad
+USER 10001:10001
 VOLUME /var/lib/sagad
 EXPOSE 7420 7421
 # Inside a container the ports must be reachable from outside it, and there is no TLS yet: run it

@@ -168,10 +168,10 @@ pub struct Overrides {
     #[arg(long, env = "SAGAD_STORE", value_name = "KIND")]
     pub store: Option<StoreKind>,
     /// Folder of the store
-    #[arg(long, env = "SAGAD_STORE_DIR", value_name = "DIR")]
+    #[arg(long = "data", env = "SAGAD_DATA", value_name = "DIR")]
     pub store_dir: Option<PathBuf>,
     /// Folder of definitions to register at the start
-    #[arg(long, env = "SAGAD_SAGAS_DIR", value_name = "DIR")]
+    #[arg(long = "sagas", env = "SAGAD_SAGAS", value_name = "DIR")]
     pub sagas_dir: Option<PathBuf>,
     /// What to log, such as `info,sagad=debug`
     #[arg(long, env = "SAGAD_LOG", value_name = "FILTER")]

@@ -1,203 +1,248 @@
-//! One daemon: its rooms wired together, and when it ends.
-//!
-//! ```text
-//!  config ─► participants (configured, then restored) ─┐
-//!  store ──────────────────────────────────────────────┼─► engine ─► definitions of the folder
-//!  clock, tasks, metrics ──────────────────────────────┘
-//! ```
+//! Wires the rooms into one daemon: opens the store, brings up the engine, serves, and drains.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use thiserror::Error;
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use crate::api::http::{self, HttpPorts};
+use crate::api::{self, Api, Limits, Readiness};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::Config;
-use crate::engine::error::EngineError;
+use crate::config::{Config, StoreKind};
+use crate::definition;
 use crate::engine::settings::EngineSettings;
-use crate::engine::{Engine, LaunchError, Parts};
+use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::dispatch::Participants;
-use crate::participant::registry::{Registry, RegistryError};
-use crate::store::{Store, StoreError};
-use crate::tasks::Tasks;
+use crate::participant::registry::Registry;
+use crate::saga::ids::Version;
+use crate::saga::words::SagaStatus;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::store::sled::{SledOptions, SledStore, SyncObserver};
+use crate::tasks::{Death, Tasks};
 
-/// A running daemon, without its ports.
+/// Time for RPCs in flight to be answered at a shutdown; the commits in hand end meanwhile.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How often the counts by status are read for `/metrics`.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const MIB: u64 = 1024 * 1024;
+
+/// A daemon that serves.
 pub struct Daemon {
     engine: Engine,
-    metrics: Metrics,
     tasks: Tasks,
-    clock: SharedClock,
+    readiness: watch::Sender<Readiness>,
+    serving: CancellationToken,
+    ports: Ports,
 }
 
-/// Why a daemon did not come up.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// An entry of the configuration's participants cannot be.
-    #[error("start: participant {name} of the configuration: {source}")]
-    Participant {
-        name: String,
-        #[source]
-        source: RegistryError,
-    },
-    /// The engine did not come up.
-    #[error(transparent)]
-    Engine(#[from] LaunchError),
-    /// A definition file cannot be read.
-    #[error("start: {} cannot be read: {source}", .path.display())]
-    Unreadable {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    /// A definition file is not a definition.
-    #[error("start: {}: {source}", .path.display())]
-    Definition {
-        path: PathBuf,
-        #[source]
-        source: EngineError,
-    },
+/// The addresses that were bound.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    grpc: std::net::SocketAddr,
+    http: std::net::SocketAddr,
 }
 
-/// Why a daemon ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It was asked to, by this signal.
-    Asked(&'static str),
-    /// It cannot go on; the log says why.
-    Failed,
+/// Runs a daemon with a valid configuration until it is told to stop (SIGTERM, Ctrl-C) or cannot go on.
+///
+/// Prints one line to standard output once it serves: `sagad ready grpc=ADDR http=ADDR`.
+///
+/// # Errors
+/// What kept it from starting, or why it could not go on, with what to do.
+#[expect(clippy::print_stdout, reason = "the line that says it is ready is for whoever started it")]
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let daemon = Daemon::start(&config).await?;
+    println!("sagad ready grpc={} http={}", daemon.ports.grpc, daemon.ports.http);
+    let fatal = daemon.tasks.fatal();
+    tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            daemon.stop().await
+        }
+        () = fatal.cancelled() => {
+            daemon.readiness.send_replace(Readiness::Failed("the daemon cannot go on; see its log".to_owned()));
+            bail!("the daemon cannot go on (the cause is in its log); start it again: it goes on from what is stored")
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// The operating system does not let it listen.
+pub async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 impl Daemon {
-    /// Brings a daemon up over an opened store. Requests are served at once; open sagas are taken
-    /// up in the background.
-    ///
-    /// # Errors
-    /// [`StartError`]: nothing runs then.
-    pub async fn over(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
         let clock: SharedClock = Arc::new(SystemClock::start());
-        let (tasks, metrics) = (Tasks::new(), Metrics::new(clock.now()));
-        let registry = Registry::new(Arc::clone(&clock));
-        for participant in &config.participants {
-            let wrong = |source| StartError::Participant { name: participant.name.clone(), source };
-            registry.configure(&participant.claim()).map_err(wrong)?;
-        }
+        let metrics = Metrics::new(clock.now());
+        let (readiness, is_ready) = watch::channel(Readiness::Starting("opening the store".to_owned()));
+        let serving = CancellationToken::new();
+
+        let grpc = bind(config.server.grpc_addr, "gRPC", "--grpc-addr").await?;
+        let http = bind(config.server.http_addr, "HTTP", "--http-addr").await?;
+        let ports = Ports { grpc: grpc.local_addr()?, http: http.local_addr()? };
+        let pages = http::router(HttpPorts { readiness: is_ready.clone(), scrape: scrape(&metrics) });
+        let closing = serving.clone();
+        tasks.spawn("http", Death::Logged, async move {
+            if let Err(error) = http::serve(http, pages, closing.cancelled_owned()).await {
+                tracing::error!(%error, "the HTTP port cannot be served");
+            }
+        });
+
+        let store = open_store(config, &metrics, &clock).await?;
+        let registry = registry_of(config, &clock)?;
         let dispatch = Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone());
-        let parts = Parts {
+        let engine = Engine::launch(Parts {
             store,
             dispatch: Arc::new(dispatch),
             registry,
-            clock: Arc::clone(&clock),
+            clock,
             tasks: tasks.clone(),
             metrics: metrics.clone(),
             settings: settings_of(config),
-        };
-        let daemon = Self { engine: Engine::launch(parts).await?, metrics, tasks, clock };
-        if let Some(folder) = &config.sagas_dir
-            && let Err(error) = daemon.register_folder(folder).await
-        {
-            daemon.stop().await.unwrap_or_else(|error| tracing::warn!(%error, "the store was not closed"));
-            return Err(error);
-        }
-        Ok(daemon)
-    }
-
-    /// Sagas and all that is asked of them.
-    #[must_use]
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// What is counted and measured.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// The daemon's tasks: ports are spawned here, and told to stop here.
-    #[must_use]
-    pub fn tasks(&self) -> &Tasks {
-        &self.tasks
-    }
-
-    /// What time it is.
-    #[must_use]
-    pub fn clock(&self) -> &SharedClock {
-        &self.clock
-    }
-
-    /// Waits for SIGTERM, SIGINT, or for something the daemon cannot go on after.
-    ///
-    /// # Errors
-    /// The signals cannot be listened to.
-    pub async fn until_it_should_end(&self) -> std::io::Result<Ending> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let fatal = self.tasks.fatal();
-        Ok(tokio::select! {
-            biased;
-            () = fatal.cancelled() => Ending::Failed,
-            _ = terminate.recv() => Ending::Asked("SIGTERM"),
-            _ = interrupt.recv() => Ending::Asked("SIGINT"),
         })
-    }
-
-    /// Stops all tasks, finishes the commits in hand and closes the store.
-    ///
-    /// # Errors
-    /// The store could not be closed cleanly; what was acknowledged is stored all the same.
-    pub async fn stop(&self) -> Result<(), StoreError> {
-        self.engine.drain().await
-    }
-
-    /// Registers every definition file of a folder, in the order of their names.
-    async fn register_folder(&self, folder: &Path) -> Result<(), StartError> {
-        for path in definition_files(folder)? {
-            let unreadable = |source| StartError::Unreadable { path: path.clone(), source };
-            let source = tokio::fs::read_to_string(&path).await.map_err(unreadable)?;
-            let wrong = |source| StartError::Definition { path: path.clone(), source };
-            let answer = self.engine.register_definition(&source, false).await.map_err(wrong)?;
-            let definition = &answer.view.definition;
-            for warning in &answer.warnings {
-                tracing::warn!(file = %path.display(), warning, "a definition deserves a look");
-            }
-            if !answer.existed {
-                tracing::info!(
-                    file = %path.display(), name = %definition.name, version = %definition.version,
-                    "a definition is registered"
-                );
-            }
+        .await?;
+        if let Some(folder) = &config.sagas_dir {
+            register_folder(&engine, folder).await?;
         }
-        Ok(())
+        tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
+        let surface = Api {
+            engine: engine.clone(),
+            registry: Arc::new(engine.clone()),
+            readiness: is_ready,
+            observe: Arc::new(move |end| metrics.rpc(end.method, end.code_name())),
+            limits: limits_of(config),
+        };
+        let closing = serving.clone();
+        readiness.send_replace(Readiness::Serving);
+        tasks.spawn("grpc", Death::Fatal, async move {
+            if let Err(error) = api::serve(surface, grpc, closing.cancelled_owned()).await {
+                tracing::error!(%error, "the gRPC port cannot be served");
+            }
+        });
+        Ok(Self { engine, tasks, readiness, serving, ports })
+    }
+
+    /// Takes nothing new, ends the commits in hand and leaves calls in flight: the next daemon makes
+    /// them again under the same keys.
+    async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("draining");
+        self.readiness.send_replace(Readiness::Draining);
+        self.tasks.stop();
+        self.serving.cancel();
+        let closed = self.engine.drain().await;
+        if tokio::time::timeout(DRAIN_MAX, self.tasks.ended()).await.is_err() {
+            tracing::warn!("some tasks did not end in time and are left");
+        }
+        closed.context("the store was not closed in good order; what was acknowledged is stored")
     }
 }
 
-impl std::fmt::Debug for Daemon {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Daemon").field("engine", &self.engine).finish_non_exhaustive()
+async fn bind(addr: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(addr).await;
+    listener.with_context(|| format!("{what}: {addr} cannot be bound; choose another address with {flag}"))
+}
+
+async fn open_store(
+    config: &Config,
+    metrics: &Metrics,
+    clock: &SharedClock,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match config.store.kind {
+        StoreKind::Memory => {
+            tracing::warn!("the store is in memory: everything is lost when the daemon stops");
+            Ok(Arc::new(MemoryStore::new()))
+        }
+        StoreKind::Sled => {
+            let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
+            let options = SledOptions {
+                cache_bytes: config.store.cache_mib * MIB * 3 / 4,
+                history_cache_bytes: config.store.cache_mib * MIB / 4,
+                on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
+                ..SledOptions::new(&config.store.dir)
+            };
+            let opened = tokio::task::spawn_blocking(move || SledStore::open(options)).await;
+            let store = opened.context("opening the store panicked")?.context("the store was not opened")?;
+            Ok(Arc::new(store))
+        }
     }
 }
 
-/// The bounds that an operator set.
+/// A registry that knows the participants of the configuration.
+fn registry_of(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry> {
+    let registry = Registry::new(Arc::clone(clock));
+    for participant in &config.participants {
+        let configured = registry.configure(&participant.claim());
+        configured.with_context(|| format!("participant {} of the configuration", participant.name))?;
+    }
+    Ok(registry)
+}
+
 fn settings_of(config: &Config) -> EngineSettings {
-    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     EngineSettings {
-        shards: size(config.engine.shards),
-        batch_max: size(config.engine.batch_max),
-        mailbox_max: size(config.limits.mail_queue_max),
-        watches_max: size(config.limits.watches_max),
+        shards: config.engine.shards as usize,
+        mailbox_max: config.limits.mail_queue_max as usize,
+        batch_max: config.engine.batch_max as usize,
+        watches_max: config.limits.watches_max as usize,
         input_max_bytes: usize::try_from(config.limits.input_max_bytes).unwrap_or(usize::MAX),
         retain: config.store.retain,
         ..EngineSettings::default()
     }
 }
 
-fn definition_files(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
-    let unreadable = |source| StartError::Unreadable { path: folder.to_owned(), source };
+fn limits_of(config: &Config) -> Limits {
+    Limits {
+        input_json_max_bytes: usize::try_from(config.limits.input_max_bytes).unwrap_or(usize::MAX),
+        request_timeout: config.limits.request_timeout,
+        waits_max: config.limits.requests_max as usize,
+        streams_max: config.limits.watches_max as usize,
+        connections_max: config.limits.connections_max as usize,
+        drain_max: DRAIN_MAX,
+        ..Limits::default()
+    }
+}
+
+/// Registers every definition of a folder, in the order of their names.
+async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
+    for path in definition_files(folder)? {
+        let file = path.display().to_string();
+        let source = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
+        if let Err(problems) = definition::compile(&source, Some(&file), Version(1)) {
+            bail!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file));
+        }
+        let answer =
+            engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
+        let definition = &answer.view.definition;
+        let (name, version, known) = (&definition.name, definition.version, answer.existed);
+        tracing::info!(%name, %version, known, "definition registered");
+        for warning in &answer.warnings {
+            tracing::warn!(file, warning, "definition");
+        }
+    }
+    Ok(())
+}
+
+fn definition_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| {
+        format!("{} cannot be read; name the folder of the definitions with --sagas", folder.display())
+    })?;
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in entries {
+        let path = entry.with_context(|| format!("{} cannot be read", folder.display()))?.path();
         if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
             files.push(path);
         }
@@ -206,46 +251,28 @@ fn definition_files(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
     Ok(files)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::saga::ids::DefinitionName;
-    use crate::store::memory::MemoryStore;
+fn scrape(metrics: &Metrics) -> http::Scrape {
+    let metrics = metrics.clone();
+    Arc::new(move || metrics.encode())
+}
 
-    const TRANSFER: &str = "
-saga: transfer
-steps:
-  - name: move
-    kind: pivot
-    action: { call: bank.move }
-";
-
-    fn over_folder(folder: &Path) -> Config {
-        let mut config = Config::default();
-        config.sagas_dir = Some(folder.to_owned());
-        config
-    }
-
-    #[tokio::test]
-    async fn a_daemon_registers_its_folder_and_lets_go_of_its_store() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("transfer.yaml"), TRANSFER).unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "not a definition").unwrap();
-        let config = over_folder(folder.path());
-        let store = MemoryStore::new();
-        let daemon = Daemon::over(&config, Arc::new(store.clone())).await.unwrap();
-        let name = DefinitionName::parse("transfer").unwrap();
-        assert!(daemon.engine().definition(&name, 1).await.unwrap().active);
-        daemon.stop().await.unwrap();
-        assert!(matches!(store.definitions().await, Err(StoreError::Closed)));
-    }
-
-    #[tokio::test]
-    async fn a_definition_that_is_wrong_keeps_the_daemon_from_starting_and_names_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("wrong.yaml"), "saga: [").unwrap();
-        let config = over_folder(folder.path());
-        let error = Daemon::over(&config, Arc::new(MemoryStore::new())).await.unwrap_err();
-        assert!(error.to_string().contains("wrong.yaml"), "{error}");
+/// Keeps the figures up to date that are read and not counted along.
+async fn keep_gauges(engine: Engine, metrics: Metrics, stopping: CancellationToken) {
+    let mut ticks = tokio::time::interval(GAUGES_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Ok(stats) = engine.stats().await else { continue };
+        for status in SagaStatus::ALL {
+            let counted = stats.counters.iter().filter(|((_, _, s), _)| *s == status).map(|(_, count)| count);
+            metrics.set_sagas(status.as_str(), counted.sum());
+        }
+        metrics.set_parked(stats.parked);
+        metrics.set_blocked(stats.stuck);
+        metrics.set_quarantined(stats.quarantined);
+        metrics.set_queue_depth("mail", stats.mail_depths.iter().sum());
     }
 }

@@ -1,10 +1,12 @@
 //! sagad: one daemon that does all of it, or undoes all of it.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod definition;
+pub mod demo;
 pub mod engine;
 pub mod metrics;
 pub mod participant;

@@ -63,6 +63,13 @@ pub(super) fn check_kinds(steps: &At<Vec<At<RawStep>>>, plan: &Plan, findings: &
             (StepKind::Pivot, None) => pivot = Some(ix),
             (StepKind::Compensatable | StepKind::Retriable, _) => {}
         }
+        if let (StepKind::Pivot, Some(for_each)) = (kind(ix), &step.for_each) {
+            findings.problem_with_help(
+                for_each.place,
+                format!("`{}` is the pivot: one call decides, so it cannot run `for_each` item", name(ix)),
+                "make the step compensatable, and name one step behind it the pivot",
+            );
+        }
         for &before in plan.after(ix) {
             match (kind(ix), kind(before)) {
                 (StepKind::Compensatable, StepKind::Pivot) => findings.problem_with_help(

@@ -20,6 +20,7 @@ pub mod expr;
 pub mod filter;
 pub mod ids;
 pub mod input;
+pub mod invariants;
 pub mod json;
 mod json_strict;
 pub mod keys;
@@ -27,6 +28,8 @@ pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod view;
 pub mod words;

@@ -240,6 +240,41 @@ pub enum Compensation {
     Waived,
 }
 
+impl PartialEq for Saga {
+    /// Two sagas are equal when everything known of them is; their definitions count by version
+    /// and digest.
+    fn eq(&self, other: &Self) -> bool {
+        let Saga {
+            id,
+            definition,
+            version_asked,
+            input,
+            labels,
+            locks,
+            seq,
+            created_at,
+            updated_at,
+            ended_at,
+            stage,
+            committed,
+            paused,
+            uncertain,
+            deadline,
+            failure,
+            output,
+            steps,
+        } = self;
+        let runs = |d: &Definition| (d.name.clone(), d.version, d.digest);
+        runs(definition) == runs(&other.definition)
+            && (id, version_asked, seq) == (&other.id, &other.version_asked, &other.seq)
+            && (input, labels, locks) == (&other.input, &other.labels, &other.locks)
+            && (created_at, updated_at, ended_at) == (&other.created_at, &other.updated_at, &other.ended_at)
+            && (stage, committed, paused) == (&other.stage, &other.committed, &other.paused)
+            && (uncertain, deadline, failure) == (&other.uncertain, &other.deadline, &other.failure)
+            && (output, steps) == (&other.output, &other.steps)
+    }
+}
+
 impl Instance {
     /// An instance nobody attempted.
     #[must_use]

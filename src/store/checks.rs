@@ -35,8 +35,8 @@ pub fn check_sequence(id: &SagaId, facts: &[Fact]) -> Result<(), StoreError> {
 }
 
 /// The error for a saga whose records do not read back.
-pub fn damaged_saga(id: &SagaId, cause: impl ToString) -> StoreError {
-    StoreError::Damaged { what: format!("saga {id}"), cause: cause.to_string() }
+pub fn damaged_saga(id: &SagaId, cause: impl Into<String>) -> StoreError {
+    StoreError::Damaged { what: format!("saga {id}"), cause: cause.into() }
 }
 
 /// How many outbox records the facts hold.

@@ -12,6 +12,7 @@ pub mod codec;
 pub mod memory;
 mod open_set;
 mod order;
+pub mod sled;
 #[cfg(test)]
 mod suite;
 

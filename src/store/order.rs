@@ -87,6 +87,7 @@ impl Window {
     }
 
     /// Whether the place is inside.
+    #[cfg(test)]
     pub fn contains(&self, place: &[u8]) -> bool {
         let after_lower = match &self.lower {
             Bound::Included(edge) => place >= edge.as_slice(),

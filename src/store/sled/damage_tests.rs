@@ -1,0 +1,307 @@
+//! Damaged files: the store is refused, or names the saga that it cannot read, or has lost
+//! nothing. It is never silently shorter.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::tests::{OnDisk, copy_dir, options};
+use super::*;
+use crate::store::suite::write::{end, start, start_of, step};
+use crate::store::suite::{Bench, commit};
+
+/// A closed store, and all that it has acknowledged.
+struct Whole {
+    dir: tempfile::TempDir,
+    sagas: BTreeMap<SagaId, Vec<Fact>>,
+    list: Vec<Summary>,
+    counters: Counters,
+}
+
+fn everything() -> ListQuery {
+    ListQuery { limit: 1_000, ..ListQuery::default() }
+}
+
+/// The files as a clean end leaves them, or as a killed process does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
+async fn whole() -> Whole {
+    whole_after(End::Closed).await
+}
+
+async fn whole_after(end_of_it: End) -> Whole {
+    let bench = OnDisk::create().await;
+    let text = |n: i64| format!("{{\"n\":{n},\"text\":\"{}\"}}", "lorem ipsum ".repeat(100));
+    let starts: Vec<_> = (0..40).map(|n| start_of("order", &format!("saga/{n}"), n, &text(n))).collect();
+    commit(&bench, &starts).await;
+    let steps: Vec<_> = starts.iter().map(step).collect();
+    for step in &steps {
+        commit(&bench, std::slice::from_ref(step)).await;
+    }
+    commit(&bench, &steps[..20].iter().map(end).collect::<Vec<_>>()).await;
+    // Moves what has ended to the history.
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    commit(&bench, &[end(&steps[20])]).await;
+    let list = bench.store.list(everything()).await.unwrap();
+    let counters = bench.store.counters().await.unwrap();
+    let mut sagas = BTreeMap::new();
+    for row in &list {
+        let stored = bench.store.load(&row.id).await.unwrap().unwrap();
+        sagas.insert(row.id.clone(), stored.facts);
+    }
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(bench.dir.path(), killed.path());
+    let last = Marker::read(bench.dir.path()).unwrap().unwrap();
+    let commit = bench.store.shared.live.read().commit;
+    bench.store.close().await.unwrap();
+    if end_of_it == End::Closed {
+        return Whole { dir: bench.dir, sagas, list, counters };
+    }
+    // As the keeper would have left it within a second.
+    Marker { commit, ..last }.write(killed.path()).unwrap();
+    Whole { dir: killed, sagas, list, counters }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Not opened; the text of the refusal.
+    Refused(String),
+    /// Opened; so many sagas are named as damaged.
+    Opened(usize),
+}
+
+impl Whole {
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(self.dir.path(), copy.path());
+        copy
+    }
+
+    /// Opens a damaged copy and compares all that it still gives with what was acknowledged.
+    async fn judge(&self, dir: &Path, what: &str) -> Verdict {
+        let store = match SledStore::open(options(dir)) {
+            Ok(store) => store,
+            Err(error) => return Verdict::Refused(error.to_string()),
+        };
+        let mut damaged = 0;
+        for (id, facts) in &self.sagas {
+            match store.load(id).await {
+                Ok(Some(stored)) => assert_eq!(stored.facts, *facts, "{what}: {id} has changed"),
+                Ok(None) => panic!("{what}: {id} is silently lost"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {text}");
+                    damaged += 1;
+                }
+            }
+        }
+        match store.list(everything()).await {
+            Ok(list) => assert_eq!(list, self.list, "{what}: the list has changed"),
+            Err(error) => assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {error}"),
+        }
+        assert_eq!(store.counters().await.unwrap(), self.counters, "{what}: the counters have changed");
+        Verdict::Opened(damaged)
+    }
+}
+
+/// Numbers that look random and are the same each time.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.retain(|path| fs::metadata(path).unwrap().len() > 0);
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn an_undamaged_copy_is_whole() {
+    let whole = whole().await;
+    let copy = whole.copy();
+    assert_eq!(whole.judge(copy.path(), "a copy").await, Verdict::Opened(0));
+}
+
+#[tokio::test]
+async fn flipped_bits_are_refused_or_named() {
+    flip_bits(whole().await, 0x5a6a_d001).await;
+}
+
+#[tokio::test]
+async fn flipped_bits_behind_a_kill_are_refused_or_named() {
+    flip_bits(whole_after(End::Killed).await, 0xd1ed).await;
+}
+
+async fn flip_bits(whole: Whole, seed: u64) {
+    assert_eq!(whole.judge(whole.copy().path(), "a copy").await, Verdict::Opened(0));
+    let mut seeded = Seeded(seed);
+    let mut noticed = 0;
+    for round in 0..32 {
+        let copy = whole.copy();
+        let files = files(copy.path());
+        let path = &files[round % files.len()];
+        let mut bytes = fs::read(path).unwrap();
+        // Most of a data file is still empty; what was written is what matters.
+        let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let at = written[seeded.below(written.len())];
+        bytes[at] ^= 1 << seeded.below(8);
+        fs::write(path, bytes).unwrap();
+        let what = format!("round {round}: byte {at} of {}", path.display());
+        noticed += usize::from(whole.judge(copy.path(), &what).await != Verdict::Opened(0));
+    }
+    assert!(noticed > 8, "only {noticed} flips were noticed: are the right files flipped?");
+}
+
+#[tokio::test]
+async fn truncated_files_are_refused_or_named() {
+    let whole = whole().await;
+    let mut seeded = Seeded(0x7a11);
+    for round in 0..24 {
+        let copy = whole.copy();
+        let files = files(copy.path());
+        let path = &files[round % files.len()];
+        let length = usize::try_from(fs::metadata(path).unwrap().len()).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        let cut = seeded.below(length);
+        file.set_len(cut as u64).unwrap();
+        whole.judge(copy.path(), &format!("round {round}: {} cut at {cut}", path.display())).await;
+    }
+}
+
+async fn refusal(whole: &Whole, change: impl FnOnce(&Path)) -> String {
+    let copy = whole.copy();
+    change(copy.path());
+    match whole.judge(copy.path(), "a changed copy").await {
+        Verdict::Refused(text) => text.replace(&copy.path().display().to_string(), "DIR"),
+        verdict @ Verdict::Opened(_) => panic!("{verdict:?}"),
+    }
+}
+
+#[tokio::test]
+async fn missing_files_are_refused_by_name() {
+    let whole = whole().await;
+    let marker = refusal(&whole, |dir| fs::remove_file(dir.join("marker")).unwrap()).await;
+    assert!(marker.starts_with("DIR/marker: refused: the marker is not there"), "{marker}");
+    assert!(marker.contains("sagad store verify --dir DIR"), "{marker}");
+    for name in [OPEN_DIR, HISTORY_DIR] {
+        let gone = refusal(&whole, |dir| fs::remove_dir_all(dir.join(name)).unwrap()).await;
+        assert!(gone.starts_with(&format!("DIR/{name}/db: refused: the database is not there")), "{gone}");
+        let empty = refusal(&whole, |dir| {
+            let part = dir.join(name);
+            fs::remove_dir_all(&part).unwrap();
+            fs::create_dir(&part).unwrap();
+            fs::write(part.join("db"), []).unwrap();
+        });
+        assert!(empty.await.contains("the sentinel is not there"));
+    }
+}
+
+#[tokio::test]
+async fn an_older_copy_of_either_database_is_refused() {
+    let bench = OnDisk::create().await;
+    let first = start("a", 1);
+    commit(&bench, &[first.clone(), start("b", 2)]).await;
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    let dir = bench.dir.path().to_owned();
+    bench.store.close().await.unwrap();
+    let older = tempfile::tempdir().unwrap();
+    copy_dir(&dir, older.path());
+    let bench = bench.reopen().await;
+    commit(&bench, &[end(&first)]).await;
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    bench.store.close().await.unwrap();
+    for name in [OPEN_DIR, HISTORY_DIR] {
+        let mixed = tempfile::tempdir().unwrap();
+        copy_dir(&dir, mixed.path());
+        fs::remove_dir_all(mixed.path().join(name)).unwrap();
+        copy_dir(&older.path().join(name), &mixed.path().join(name));
+        let error = SledStore::open(options(mixed.path())).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("older copy"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_stores_database_is_refused() {
+    let whole = whole().await;
+    let other = OnDisk::create().await;
+    other.store.close().await.unwrap();
+    for name in [OPEN_DIR, HISTORY_DIR] {
+        let text = refusal(&whole, |dir| {
+            fs::remove_dir_all(dir.join(name)).unwrap();
+            copy_dir(&other.dir.path().join(name), &dir.join(name));
+        });
+        assert!(text.await.contains("belongs to the store"));
+    }
+}
+
+#[tokio::test]
+async fn a_torn_snapshot_is_not_taken_for_a_whole_one() {
+    let whole = whole().await;
+    let copy = whole.copy();
+    let torn = copy.path().join(OPEN_DIR).join("snap.00000000000000FF.generating");
+    fs::write(&torn, [1; 100]).unwrap();
+    assert_eq!(whole.judge(copy.path(), "a torn snapshot").await, Verdict::Opened(0));
+    assert!(!torn.exists());
+}
+
+#[tokio::test]
+async fn one_damaged_saga_is_named_and_the_others_go_on() {
+    let whole = whole().await;
+    let copy = whole.copy();
+    let id = SagaId::parse("saga/30").unwrap();
+    {
+        let part = part::Part::open(copy.path(), OPEN_DIR, 1 << 20).unwrap();
+        let key = frame_key(&keys::journal(&id, 1));
+        let db = part.db().unwrap();
+        let mut value = db.get(&key).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        db.insert(key, value).unwrap();
+        drop(db);
+        part.close();
+    }
+    assert_eq!(whole.judge(copy.path(), "one damaged journal").await, Verdict::Opened(1));
+    let report = verify(copy.path()).unwrap();
+    assert!(report.problems.iter().any(|problem| problem.saga.as_ref() == Some(&id)), "{report:?}");
+    let store = SledStore::open(options(copy.path())).unwrap();
+    let error = store.load(&id).await.unwrap_err();
+    assert!(error.to_string().contains("saga saga/30 is damaged"), "{error}");
+    let page = store.open_sagas(None, 100).await.unwrap();
+    assert!(page.sagas.iter().any(|(open, _)| *open == id), "recovery must come across it");
+}
+
+fn frame_key(record_key: &[u8]) -> Vec<u8> {
+    crate::store::codec::frame::part_key(record_key, 0)
+}
+
+#[tokio::test]
+async fn a_lost_row_is_noticed() {
+    let whole = whole().await;
+    let id = SagaId::parse("saga/30").unwrap();
+    let created_at = whole.list.iter().find(|row| row.id == id).unwrap().created_at;
+    for key in [keys::journal(&id, 2), keys::open_place(created_at, &id)] {
+        let text = refusal(&whole, |dir| {
+            let part = part::Part::open(dir, OPEN_DIR, 1 << 20).unwrap();
+            part.db().unwrap().remove(frame_key(&key)).unwrap().unwrap();
+            part.close();
+        });
+        let text = text.await;
+        assert!(text.contains("were written"), "{text}");
+    }
+}

@@ -1,0 +1,297 @@
+//! The housekeeping thread: opens the history, moves ended sagas there, deletes old ones, renews
+//! the marker and watches the disk. It alone writes the history.
+//!
+//! A move is: copy the saga's rows into the history, sync there, and only then ask the writer to
+//! take them out of the open database. It may stop anywhere and be done again. A deletion is: the
+//! writer notes durably whom it concerns and adjusts the counters, the rows go, the writer forgets
+//! the note; what was noted when the daemon died is deleted at the next start.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::panic_text;
+use super::history::{check_history, copy_saga, delete_saga, oldest};
+use super::marker::Marker;
+use super::part::{Changes, Part};
+use super::records::Tail;
+use super::shared::{Retention, Shared, Work};
+use super::writer::{Moved, Request};
+use super::{HISTORY_DIR, SledOptions, keys};
+use crate::clock::Stopwatch;
+use crate::saga::ids::{SagaId, Timestamp};
+use crate::store::StoreError;
+use crate::store::codec::frame;
+
+/// So many ended sagas wake the keeper at once; fewer wait a little for company.
+pub const MOVE_URGENT_SAGAS: usize = 128;
+/// Sagas moved or deleted by one batch.
+const MOVE_SAGAS_MAX: usize = 256;
+/// Bytes after which a batch of moves takes nothing further.
+const MOVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How long an ended saga may wait for others to be moved with.
+const MOVE_DELAY: Duration = Duration::from_millis(200);
+/// The marker is renewed, and the disk looked at, no more often.
+const MARKER_INTERVAL: Duration = Duration::from_secs(1);
+/// Starts are taken again when so much more than the low mark is free.
+const DISK_AGAIN_FACTOR: f64 = 1.5;
+
+/// What the start found out for the keeper.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Ended sagas whose whole journal lies in the open database.
+    pub ended: Vec<SagaId>,
+    /// Ended sagas by the counters.
+    pub ended_count: u64,
+    /// Sagas whose deletion was decided.
+    pub deleting: HashSet<SagaId>,
+    /// Whether the counters cannot be compared, because sagas are damaged.
+    pub unsure: bool,
+    /// The marker as it was left at the start.
+    pub marker: Option<Marker>,
+}
+
+/// The keeper's own.
+pub struct Keeper {
+    pub shared: Arc<Shared>,
+    pub requests: mpsc::Sender<Request>,
+    pub options: SledOptions,
+    pub findings: Findings,
+    pub tail: Tail,
+}
+
+/// Whether nothing may be acknowledged after this error.
+fn is_fatal(error: &StoreError) -> bool {
+    matches!(error, StoreError::SyncFailed { .. })
+}
+
+impl Keeper {
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        self.keep_house();
+        self.shared.queue.end();
+    }
+
+    fn keep_house(&mut self) {
+        let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
+        let opened = opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))));
+        if let Err(error) = &opened {
+            tracing::error!(%error, "the history is refused; ended sagas cannot be read");
+        }
+        // It is set here and nowhere else.
+        drop(self.shared.history.set(opened));
+        let mut marked = Stopwatch::start();
+        self.look_at_disk();
+        loop {
+            let Some(work) = self.next_work() else { break };
+            let done = catch_unwind(AssertUnwindSafe(|| self.do_work(work)));
+            let done = done.unwrap_or_else(|panic| {
+                Err(StoreError::SyncFailed { cause: format!("the keeper panicked: {}", panic_text(&*panic)) })
+            });
+            match done {
+                Ok(()) => {}
+                Err(error) if is_fatal(&error) => {
+                    self.shared.fail(&error);
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "housekeeping of the store failed"),
+            }
+            if marked.elapsed() >= MARKER_INTERVAL {
+                marked = Stopwatch::start();
+                self.look_at_disk();
+                self.renew_marker();
+            }
+        }
+    }
+
+    fn history_error(&self, cause: String) -> StoreError {
+        let what = self.shared.dir.join(HISTORY_DIR).display().to_string();
+        StoreError::Damaged { what, cause }
+    }
+
+    fn open_history(&mut self) -> Result<Part, StoreError> {
+        let part = Part::open(&self.shared.dir, HISTORY_DIR, self.options.history_cache_bytes)
+            .map_err(|error| self.history_error(error.to_string()))?;
+        let marked = self.findings.marker.as_ref().map_or(0, |marker| marker.history_commit);
+        let relied_on = self.shared.live.read().history_commit.max(marked);
+        self.tail = check_history(&part, &self.shared.identity, relied_on, &self.findings)?;
+        let condemned: Vec<SagaId> = self.findings.deleting.drain().collect();
+        if !condemned.is_empty() {
+            self.delete(&part, condemned)?;
+        }
+        self.shared.queue.ended(self.shared.live.read().ended(), 1);
+        Ok(part)
+    }
+
+    /// Waits for something to do; `None` at the end.
+    fn next_work(&self) -> Option<Work> {
+        let queue = &self.shared.queue;
+        let mut work = queue.work.lock();
+        let urgent =
+            |work: &Work| work.stop || !work.retention.is_empty() || work.ended.len() >= MOVE_URGENT_SAGAS;
+        if !urgent(&work) {
+            let wait = if work.ended.is_empty() { MARKER_INTERVAL } else { MOVE_DELAY };
+            queue.wake.wait_for(&mut work, wait);
+        }
+        if work.stop { None } else { Some(std::mem::take(&mut *work)) }
+    }
+
+    fn do_work(&mut self, work: Work) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let history = match shared.history() {
+            Ok(history) => history,
+            Err(error) => {
+                for retention in work.retention {
+                    drop(retention.reply.send(Err(error.clone())));
+                }
+                return Ok(());
+            }
+        };
+        let mut ended: Vec<SagaId> = work.ended.into();
+        ended.sort_unstable();
+        ended.dedup();
+        let mut ended = ended.into_iter().peekable();
+        while ended.peek().is_some() {
+            self.move_some(history, &mut ended)?;
+        }
+        for Retention { ended_before, limit, reply } in work.retention {
+            let deleted = self.delete_oldest(history, ended_before, limit);
+            let fatal = deleted.as_ref().err().filter(|error| is_fatal(error)).cloned();
+            // A caller that has gone away needs no answer.
+            drop(reply.send(deleted));
+            fatal.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    fn delete_oldest(
+        &mut self,
+        history: &Part,
+        ended_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        while deleted < limit {
+            let most = MOVE_SAGAS_MAX.min(limit - deleted);
+            let candidates = oldest(history, ended_before, most)?;
+            let condemned = self.ask(|reply| Request::Condemn { sagas: candidates, reply })?;
+            if condemned.is_empty() {
+                break;
+            }
+            deleted += condemned.len();
+            self.delete(history, condemned)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Moves the next sagas, one batch of them.
+    fn move_some(
+        &mut self,
+        history: &Part,
+        ended: &mut impl Iterator<Item = SagaId>,
+    ) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        let mut sagas: Vec<Moved> = Vec::new();
+        let mut bytes = 0;
+        while sagas.len() < MOVE_SAGAS_MAX && bytes < MOVE_BYTES_MAX {
+            let Some(id) = ended.next() else { break };
+            let entry = self.shared.live.read().get(&id).cloned();
+            let movable = entry.filter(|entry| entry.status.is_terminal() && entry.damage.is_none());
+            let Some(entry) = movable else { continue };
+            match copy_saga(&self.shared.open, history, &id, &entry, &mut changes, &mut self.tail.rows) {
+                Ok(moved) => {
+                    bytes += entry.bytes;
+                    sagas.push(moved);
+                }
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(saga = %id, %error, "an ended saga stays where it is");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if sagas.is_empty() {
+            return Ok(());
+        }
+        self.write_history(history, changes)?;
+        let history_commit = self.tail.commit;
+        self.ask(|reply| Request::Moved { sagas, history_commit, reply })
+    }
+
+    /// Deletes condemned sagas from the history and has them forgotten. One that cannot be read
+    /// stays condemned.
+    fn delete(&mut self, history: &Part, mut sagas: Vec<SagaId>) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        sagas.retain(|id| {
+            let deleted = delete_saga(history, id, &mut changes, &mut self.tail.rows);
+            if let Err(error) = &deleted {
+                tracing::error!(saga = %id, %error, "an ended saga could not be deleted");
+            }
+            deleted.is_ok()
+        });
+        if !changes.is_empty() {
+            self.write_history(history, changes)?;
+        }
+        let history_commit = self.tail.commit;
+        self.ask(|reply| Request::Deleted { sagas, history_commit, reply })
+    }
+
+    fn write_history(&mut self, history: &Part, mut changes: Changes) -> Result<(), StoreError> {
+        self.tail.commit += 1;
+        changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
+        let took = history.apply(changes)?;
+        self.shared.figures.synced(took);
+        Ok(())
+    }
+
+    /// Asks the writer and waits for it.
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let gone = || self.shared.usable().err().unwrap_or(StoreError::Closed);
+        let (reply, answer) = oneshot::channel();
+        self.requests.blocking_send(request(reply)).map_err(|_| gone())?;
+        answer.blocking_recv().map_err(|_| gone())?
+    }
+
+    fn renew_marker(&mut self) {
+        let marker = self.marker();
+        if self.findings.marker.as_ref() == Some(&marker) || self.shared.failed.get().is_some() {
+            return;
+        }
+        match marker.write(&self.shared.dir) {
+            Ok(()) => self.findings.marker = Some(marker),
+            // The last marker still holds; it only says less.
+            Err(error) => tracing::warn!(%error, "the marker could not be renewed"),
+        }
+    }
+
+    fn marker(&self) -> Marker {
+        let live = self.shared.live.read();
+        let last = self.findings.marker.as_ref().map_or(0, |marker| marker.history_commit);
+        Marker {
+            id: self.shared.identity.id,
+            epoch: self.shared.identity.epoch,
+            commit: live.commit,
+            history_commit: self.tail.commit.max(last),
+            open_sagas: live.open.len() as u64,
+            creating: false,
+        }
+    }
+
+    fn look_at_disk(&self) {
+        let history = self.shared.history.get().and_then(|history| history.as_ref().ok());
+        let bytes = self.shared.open.disk_bytes() + history.map_or(0, Part::disk_bytes);
+        let figures = &self.shared.figures;
+        figures.disk_bytes.store(bytes, Ordering::Relaxed);
+        let Ok(disk) = rustix::fs::statvfs(&self.shared.dir) else { return };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize) as f64;
+        let low = self.options.disk_low_bytes as f64;
+        let mark = if figures.disk_low.load(Ordering::Relaxed) { low * DISK_AGAIN_FACTOR } else { low };
+        figures.disk_low.store(free < mark, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,488 @@
+//! The store of a single daemon, on sled 0.34.
+//!
+//! ```text
+//! <dir>/lock       held by the process that has the store open
+//! <dir>/marker     what the databases must at least contain, see [`marker`]
+//! <dir>/open/      open sagas, locks, definitions, registrations, counters
+//! <dir>/history/   ended sagas
+//!
+//!  commit() ──encode──► requests ──► writer: check, one batch, one fsync, show, answer
+//!                                      │ ended
+//!                                      ▼
+//!                                    keeper: copy to history, fsync, then have the writer delete
+//! ```
+//!
+//! Two databases, so that a start costs what is open and not what is past: the history is opened
+//! in the background. One thread writes each of them, so there is no conflict to resolve and one
+//! fsync serves all that wait.
+//!
+//! The engine's flush is no fsync, its pages may be lost or exchanged without an error, and it
+//! panics on some damage. So each batch is followed by a real fsync; every row carries a checksum
+//! over key and content; every batch writes how many rows there are; the marker knows from outside
+//! how far the store had come; and no panic of the engine gets out. See [`part`], [`records`].
+//!
+//! The stored summary of an open saga is rewritten only when something else in it changes than its
+//! sequence and time: those two come from memory, and from the journal after a start. This saves a
+//! row in most commits and costs one comparison.
+
+mod compact;
+mod error;
+mod history;
+mod keeper;
+mod keys;
+mod live;
+mod marker;
+mod open;
+mod part;
+mod prepare;
+mod read;
+mod records;
+mod scan;
+mod shared;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+pub use compact::{CompactProgress, compact};
+pub use error::OpenError;
+pub use verify::{Problem, VerifyReport, verify};
+
+use super::checks::{SAGA_BYTES_MAX, check_batch};
+use super::codec::CodecError;
+use super::codec::records::{
+    decode_definition, decode_registration, decode_ticket, encode_definition, encode_registration,
+};
+use super::{
+    Counters, Fence, ListQuery, LockTicket, OpenCursor, OpenPage, Receipt, SagaWrite, Store, StoreError,
+    StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
+};
+use crate::saga::event::Fact;
+use crate::saga::ids::{SagaId, Timestamp};
+use crate::tasks;
+use error::panic_text;
+use keeper::{Findings, Keeper};
+use keys::Family;
+use marker::Marker;
+use prepare::Prepared;
+use records::Tail;
+use shared::{Figures, Queue, Retention, Shared};
+use writer::{REQUESTS_MAX, Request, Writer};
+
+const OPEN_DIR: &str = "open";
+const HISTORY_DIR: &str = "history";
+/// A history up to this size is opened before the store answers, so that damage is refused at the
+/// start; a larger one is opened in the background, and its rows are not counted then.
+const HISTORY_EAGER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where the store lies and what it may use.
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// Its directory; made when it is not there.
+    pub dir: PathBuf,
+    /// Page cache of the open database. The engine's real use goes somewhat beyond it.
+    pub cache_bytes: u64,
+    /// Page cache of the history.
+    pub history_cache_bytes: u64,
+    /// Below this much free space [`StoreStats::disk_low`] is set, until half as much again is free.
+    pub disk_low_bytes: u64,
+    /// Hears how long each sync to stable storage took.
+    pub on_sync: Option<SyncObserver>,
+}
+
+/// Hears how long a sync to stable storage took.
+#[derive(Clone)]
+pub struct SyncObserver(Arc<dyn Fn(Duration) + Send + Sync>);
+
+impl SyncObserver {
+    /// Calls `hear` from the threads of the store; it must not block.
+    #[must_use]
+    pub fn new(hear: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl std::fmt::Debug for SyncObserver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SyncObserver")
+    }
+}
+
+impl SledOptions {
+    /// The defaults: 96 MiB and 32 MiB of cache, and 512 MiB of free space.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            dir: dir.into(),
+            cache_bytes: 96 * MIB,
+            history_cache_bytes: 32 * MIB,
+            disk_low_bytes: 512 * MIB,
+            on_sync: None,
+        }
+    }
+}
+
+/// An opened store. Dropping it closes it, and waits for its threads.
+#[derive(Debug)]
+pub struct SledStore {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+/// What must be ended when the store is closed.
+#[derive(Debug)]
+struct Running {
+    writer: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    lock: File,
+}
+
+impl SledStore {
+    /// Opens the store in its directory and raises its epoch; makes it when there is none.
+    ///
+    /// Blocks for as long as reading all open sagas takes.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file, the cause and what to do.
+    pub fn open(options: SledOptions) -> Result<Self, OpenError> {
+        let opened = open::open(&options)?;
+        let census = opened.census;
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let ended = census.live.ended();
+        let whole = |id: &SagaId| census.live.get(id).is_some_and(|entry| entry.first_seq == 1);
+        let findings = Findings {
+            ended: ended.into_iter().filter(whole).collect(),
+            ended_count: scan::ended_count(&census.live.counters),
+            deleting: census.deleting.clone(),
+            unsure: !census.damaged.is_empty(),
+            marker: Some(opened.marker),
+        };
+        let counters = census.live.counters.clone();
+        let shared = Arc::new(Shared {
+            dir: options.dir.clone(),
+            identity: opened.identity,
+            open: opened.part,
+            history: OnceLock::new(),
+            live: RwLock::new(census.live),
+            failed: OnceLock::new(),
+            closed: false.into(),
+            figures: Figures { on_sync: options.on_sync.clone(), ..Figures::default() },
+            queue: Queue::default(),
+            shown: Mutex::default(),
+            shown_wake: parking_lot::Condvar::new(),
+        });
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            requests: inbox,
+            tail: census.tail,
+            counters,
+            parts: census.parts,
+            deleting: census.deleting,
+        };
+        let dir = options.dir.clone();
+        let keeper = Keeper {
+            shared: Arc::clone(&shared),
+            requests: requests.clone(),
+            options,
+            findings,
+            tail: Tail::default(),
+        };
+        let spawn_error = |error| OpenError::io(&dir, "starting the store's threads", &error);
+        let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
+        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
+        let running = Arc::new(Mutex::new(Some(Running { writer, keeper, lock: opened.lock })));
+        let store = Self { shared, requests, running };
+        store.check_small_history()?;
+        Ok(store)
+    }
+
+    fn check_small_history(&self) -> Result<(), OpenError> {
+        let file = self.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
+        let bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+        if bytes > HISTORY_EAGER_BYTES {
+            return Ok(());
+        }
+        match self.shared.history() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(OpenError::damaged(&self.shared.dir, &file, error.to_string())),
+        }
+    }
+
+    /// Reads on a thread where reading may block; a panic of the engine becomes an error.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.shared.usable()?;
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| look(&shared))).unwrap_or_else(|panic| {
+                let what = shared.dir.display().to_string();
+                Err(StoreError::Damaged { what, cause: panic_text(&*panic) })
+            })
+        });
+        match read.await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::Io { operation: "reading", cause: error.to_string() }),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        self.shared.usable()?;
+        let gone = || self.shared.usable().err().unwrap_or(StoreError::Closed);
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Writes for sagas that are not open may concern the history, which must be open for them.
+    async fn await_history_for(&self, batch: &[SagaWrite]) -> Result<(), StoreError> {
+        if let Some(history) = self.shared.history.get() {
+            return match history {
+                Err(error) if self.any_unknown(batch) => Err(error.clone()),
+                _ => Ok(()),
+            };
+        }
+        if self.any_unknown(batch) { self.read(|shared| shared.history().map(|_| ())).await } else { Ok(()) }
+    }
+
+    fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
+        let live = self.shared.live.read();
+        batch.iter().any(|write| live.get(&write.id).is_none())
+    }
+
+    fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
+        let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
+        let bytes = usize::try_from(before + write.journal_bytes).unwrap_or(usize::MAX);
+        if bytes > SAGA_BYTES_MAX {
+            return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit: SAGA_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
+        self.shared.usable()?;
+        check_batch(&batch)?;
+        self.await_history_for(&batch).await?;
+        let mut writes = Vec::with_capacity(batch.len());
+        for write in batch {
+            let write = Prepared::new(write);
+            self.check_size(&write)?;
+            writes.push(write);
+        }
+        self.ask(|reply| Request::Commit { fence, writes, reply }).await
+    }
+
+    /// Whether a saga is nowhere, answered at once when the history is open.
+    fn is_nowhere(&self, id: &SagaId) -> bool {
+        let unknown = || self.shared.live.read().get(id).is_none();
+        let Some(Ok(history)) = self.shared.history.get() else { return false };
+        let head = || catch_unwind(AssertUnwindSafe(|| read::known(history, id)));
+        unknown() && matches!(head(), Ok(Ok(None))) && unknown()
+    }
+
+    async fn all_records<T: Send + 'static>(
+        &self,
+        family: Family,
+        decode: fn(&[u8]) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.read(move |shared| {
+            let mut all = Vec::new();
+            let rows = shared.open.db()?.scan_prefix(family.prefix());
+            scan::records(&shared.open, rows, |found| {
+                let damaged = |cause: CodecError| shared.open.damaged(found.key, &cause);
+                all.push(found.content.and_then(|content| decode(&content)).map_err(damaged)?);
+                Ok(())
+            })?;
+            Ok(all)
+        })
+        .await
+    }
+}
+
+/// Ends the threads, writes the last marker and lets go of the files.
+fn shut_down(shared: &Shared, requests: &mpsc::Sender<Request>, running: Running) -> Result<(), StoreError> {
+    shared.queue.stop();
+    let keeper = running.keeper.join();
+    // A writer that is gone needs not be told.
+    drop(requests.blocking_send(Request::Close));
+    let writer = running.writer.join();
+    let mut marked = Ok(());
+    if shared.failed.get().is_none() {
+        let live = shared.live.read();
+        let last = Marker::read(&shared.dir).ok().flatten();
+        if let Some(last) = last {
+            let now = Marker { commit: live.commit, open_sagas: live.open.len() as u64, ..last };
+            marked = now.write(&shared.dir);
+        }
+    }
+    if let Some(Ok(history)) = shared.history.get() {
+        history.close();
+    }
+    shared.open.close();
+    drop(running.lock);
+    if let Some(error) = shared.failed.get() {
+        return Err(error.clone());
+    }
+    if keeper.is_err() || writer.is_err() {
+        return Err(StoreError::Io { operation: "closing", cause: "a thread of the store panicked".into() });
+    }
+    marked.map_err(|error| StoreError::Io { operation: "writing the last marker", cause: error.to_string() })
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        let Some(running) = self.running.lock().take() else { return };
+        let (shared, requests) = (Arc::clone(&self.shared), self.requests.clone());
+        // On a thread of its own: the caller may be on an async one, where waiting is refused.
+        let closing = tasks::thread("store-close", move || shut_down(&shared, &requests, running));
+        match closing.map(JoinHandle::join) {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the store was not closed cleanly"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("the store could not be closed"),
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn identity(&self) -> &StoreIdentity {
+        &self.shared.identity
+    }
+
+    fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>> {
+        Box::pin(self.do_commit(fence, batch))
+    }
+
+    fn load(&self, id: &SagaId) -> BoxFuture<'_, Result<Option<StoredSaga>, StoreError>> {
+        let id = id.clone();
+        Box::pin(async move {
+            self.shared.usable()?;
+            if self.is_nowhere(&id) {
+                return Ok(None);
+            }
+            self.read(move |shared| read::load(shared, &id)).await
+        })
+    }
+
+    fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>> {
+        let id = id.clone();
+        Box::pin(self.read(move |shared| read::facts(shared, &id, after, limit)))
+    }
+
+    fn open_sagas(
+        &self,
+        cursor: Option<OpenCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<OpenPage, StoreError>> {
+        let page = || self.shared.live.read().open.page(cursor.as_ref(), limit);
+        let page = self.shared.usable().map(|()| page());
+        Box::pin(std::future::ready(page))
+    }
+
+    fn due(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<SagaId>, StoreError>> {
+        let due = self.shared.usable().map(|()| self.shared.live.read().open.due(now, limit));
+        Box::pin(std::future::ready(due))
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>> {
+        Box::pin(self.read(move |shared| read::list(shared, &query)))
+    }
+
+    fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>> {
+        let counters = self.shared.usable().map(|()| self.shared.live.read().counters.clone());
+        Box::pin(std::future::ready(counters))
+    }
+
+    fn put_definition(&self, definition: StoredDefinition) -> BoxFuture<'_, Result<(), StoreError>> {
+        let key = keys::definition(&definition.name, definition.version);
+        let content = encode_definition(&definition);
+        Box::pin(self.ask(move |reply| Request::Put { family: Family::Definition, key, content, reply }))
+    }
+
+    fn definitions(&self) -> BoxFuture<'_, Result<Vec<StoredDefinition>, StoreError>> {
+        Box::pin(self.all_records(Family::Definition, decode_definition))
+    }
+
+    fn put_registration(&self, registration: StoredRegistration) -> BoxFuture<'_, Result<(), StoreError>> {
+        let key = keys::registration(&registration.registration_id);
+        let content = encode_registration(&registration);
+        Box::pin(self.ask(move |reply| Request::Put { family: Family::Registration, key, content, reply }))
+    }
+
+    fn delete_registration(&self, registration_id: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        let key = keys::registration(registration_id);
+        Box::pin(self.ask(move |reply| Request::Delete { family: Family::Registration, key, reply }))
+    }
+
+    fn registrations(&self) -> BoxFuture<'_, Result<Vec<StoredRegistration>, StoreError>> {
+        Box::pin(self.all_records(Family::Registration, decode_registration))
+    }
+
+    fn lock_tickets(&self) -> BoxFuture<'_, Result<Vec<LockTicket>, StoreError>> {
+        Box::pin(self.all_records(Family::Ticket, decode_ticket))
+    }
+
+    fn delete_ended(
+        &self,
+        ended_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            self.shared.usable()?;
+            let (reply, answer) = oneshot::channel();
+            self.shared.queue.retain(Retention { ended_before, limit, reply });
+            answer.await.map_err(|_| self.shared.usable().err().unwrap_or(StoreError::Closed))?
+        })
+    }
+
+    fn stats(&self) -> StoreStats {
+        let figures = &self.shared.figures;
+        let live = self.shared.live.read();
+        StoreStats {
+            kind: "sled",
+            commits: figures.commits.load(Ordering::Relaxed),
+            writes: figures.writes.load(Ordering::Relaxed),
+            fsyncs: figures.fsyncs.load(Ordering::Relaxed),
+            fsync_micros: figures.fsync_micros.load(Ordering::Relaxed),
+            fsync_micros_max: figures.fsync_micros_max.load(Ordering::Relaxed),
+            disk_bytes: figures.disk_bytes.load(Ordering::Relaxed),
+            outbox_records: live.outbox_records,
+            open_sagas: live.open.len() as u64,
+            disk_low: figures.disk_low.load(Ordering::Relaxed),
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.shared.closed.store(true, Ordering::SeqCst);
+            let Some(running) = self.running.lock().take() else { return Ok(()) };
+            let (shared, requests) = (Arc::clone(&self.shared), self.requests.clone());
+            let closing = tokio::task::spawn_blocking(move || shut_down(&shared, &requests, running));
+            let failed = |cause: String| StoreError::Io { operation: "closing", cause };
+            closing.await.map_err(|error| failed(error.to_string()))?
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Opening a store: make it, or find it whole, or refuse it.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::{OpenError, panic_text};
+use super::keys;
+use super::marker::{MARKER_FILE, Marker, sync_dir};
+use super::part::{Changes, DATA_FILE, Part};
+use super::records::{SENTINEL, Tail, decode_identity, encode_identity};
+use super::scan::Census;
+use super::{HISTORY_DIR, OPEN_DIR, SledOptions, compact};
+use crate::clock::Stopwatch;
+use crate::store::codec::frame;
+use crate::store::{StoreError, StoreIdentity};
+
+const LOCK_FILE: &str = "lock";
+/// How long a lock may linger that another process has just let go of.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// A store that was found whole, now ours.
+pub struct Opened {
+    pub lock: File,
+    pub identity: StoreIdentity,
+    pub part: Part,
+    pub census: Census,
+    pub marker: Marker,
+}
+
+/// Opens the store, makes it when there is none, and raises its epoch durably.
+pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
+    let dir = &options.dir;
+    fs::create_dir_all(dir).map_err(|error| OpenError::io(dir, "creating the store's directory", &error))?;
+    let lock = lock(dir)?;
+    compact::finish_swap(dir)?;
+    let marker = match find(dir)? {
+        Some(marker) => marker,
+        None => create(options)?,
+    };
+    let part = Part::open(dir, OPEN_DIR, options.cache_bytes)?;
+    let (identity, mut census) = read_checked(dir, &part, &marker)?;
+    for (saga, cause) in &census.damaged {
+        tracing::error!(%saga, cause, "this saga cannot be read; it is left alone until it is repaired");
+    }
+    let identity = StoreIdentity { epoch: identity.epoch + 1, ..identity };
+    census.tail.commit += 1;
+    census.live.commit = census.tail.commit;
+    let mut changes = Changes::default();
+    changes.overwrite(frame::seal(&keys::identity(), &encode_identity(&identity)));
+    changes.overwrite(frame::seal(&keys::tail(), &census.tail.encode()));
+    part.apply(changes).map_err(|error| OpenError::io(part.dir(), "raising the epoch", &error))?;
+    let marker = Marker {
+        epoch: identity.epoch,
+        commit: census.tail.commit,
+        open_sagas: census.live.open.len() as u64,
+        ..marker
+    };
+    write_marker(dir, &marker)?;
+    Ok(Opened { lock, identity, part, census, marker })
+}
+
+/// One process at a time; waits a moment for one that is just leaving.
+pub fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK_FILE);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| OpenError::io(&path, "opening the lock file", &error))?;
+    let waiting = Stopwatch::start();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if waiting.elapsed() > LOCK_WAIT {
+            return Err(OpenError::Locked { dir: dir.to_owned() });
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+    Ok(file)
+}
+
+/// The marker of a store that is there; `None` when there is none and one may be made.
+pub fn find(dir: &Path) -> Result<Option<Marker>, OpenError> {
+    let marker = Marker::read(dir)?;
+    let missing = [OPEN_DIR, HISTORY_DIR].map(|name| dir.join(name).join(DATA_FILE)).into_iter();
+    let missing: Vec<_> = missing.filter(|data| !data.exists()).collect();
+    match (marker, missing.first()) {
+        (None, _) if missing.len() == 2 => Ok(None),
+        (None, _) => {
+            let file = dir.join(MARKER_FILE);
+            Err(OpenError::damaged(dir, &file, "the marker is not there, but databases are"))
+        }
+        (Some(marker), _) if marker.creating => {
+            for name in [OPEN_DIR, HISTORY_DIR].map(|name| dir.join(name)) {
+                if name.exists() {
+                    fs::remove_dir_all(&name)
+                        .map_err(|error| OpenError::io(&name, "removing a half-made database", &error))?;
+                }
+            }
+            Ok(None)
+        }
+        (Some(_), Some(data)) => {
+            Err(OpenError::damaged(dir, data, "the database is not there, but its marker is"))
+        }
+        (Some(marker), None) => Ok(Some(marker)),
+    }
+}
+
+fn create(options: &SledOptions) -> Result<Marker, OpenError> {
+    let dir = &options.dir;
+    let mut token_secret = [0; 32];
+    token_secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    token_secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    let identity = StoreIdentity { id: uuid::Uuid::new_v4(), token_secret, epoch: 0 };
+    let marker =
+        Marker { id: identity.id, epoch: 0, commit: 0, history_commit: 0, open_sagas: 0, creating: true };
+    write_marker(dir, &marker)?;
+    for name in [OPEN_DIR, HISTORY_DIR] {
+        let part = Part::open(dir, name, options.history_cache_bytes)?;
+        let mut changes = Changes::default();
+        changes.overwrite(frame::seal(&keys::sentinel(), SENTINEL));
+        changes.overwrite(frame::seal(&keys::identity(), &encode_identity(&identity)));
+        changes.overwrite(frame::seal(&keys::tail(), &Tail::default().encode()));
+        part.apply(changes).map_err(|error| OpenError::io(part.dir(), "writing a new database", &error))?;
+        part.settle()?;
+        part.close();
+    }
+    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
+        sync_dir(parent).map_err(|error| OpenError::io(parent, "syncing the parent directory", &error))?;
+    }
+    let marker = Marker { creating: false, ..marker };
+    write_marker(dir, &marker)?;
+    Ok(marker)
+}
+
+fn write_marker(dir: &Path, marker: &Marker) -> Result<(), OpenError> {
+    let written = marker.write(dir);
+    written.map_err(|error| OpenError::io(&dir.join(MARKER_FILE), "writing the marker", &error))
+}
+
+/// Reads the whole open database and compares it with the marker and with its own numbers.
+fn read_checked(dir: &Path, part: &Part, marker: &Marker) -> Result<(StoreIdentity, Census), OpenError> {
+    let file = part.data_file();
+    let refused = |cause: String| OpenError::damaged(dir, &file, cause);
+    let read = catch_unwind(AssertUnwindSafe(|| -> Result<_, StoreError> {
+        Ok((check_identity(part, marker)?, Census::take(part)?))
+    }));
+    let (identity, census) = match read {
+        Ok(Ok(read)) => read,
+        Ok(Err(StoreError::Damaged { cause, what })) => return Err(refused(format!("{what}: {cause}"))),
+        Ok(Err(error)) => return Err(OpenError::io(&file, "reading the database", &error)),
+        Err(panic) => return Err(refused(panic_text(&*panic))),
+    };
+    match census.contradiction() {
+        Some(contradiction) => Err(refused(contradiction)),
+        None => Ok((identity, census)),
+    }
+}
+
+/// Whether the database is the marker's, and at least as far as the marker.
+pub fn check_identity(part: &Part, marker: &Marker) -> Result<StoreIdentity, StoreError> {
+    part.check_sentinel()?;
+    let key = keys::identity();
+    let (content, _) = part.record(&key)?.ok_or_else(|| part.damaged(&key, &"it is not there"))?;
+    let identity = decode_identity(&content).map_err(|cause| part.damaged(&key, &cause))?;
+    if identity.id != marker.id {
+        let cause = format!("it belongs to the store {}, and the marker to {}", identity.id, marker.id);
+        return Err(part.damaged(&key, &cause));
+    }
+    let tail = part.tail()?;
+    if identity.epoch < marker.epoch || tail.commit < marker.commit {
+        let cause = format!(
+            "it ends at commit {} of epoch {}, and commit {} of epoch {} was on stable storage: it is an \
+             older copy or lost its end",
+            tail.commit, identity.epoch, marker.commit, marker.epoch
+        );
+        return Err(part.damaged(&keys::tail(), &cause));
+    }
+    Ok(identity)
+}

@@ -1,0 +1,139 @@
+//! What the handle, the writer and the keeper of one opened store share.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::oneshot;
+
+use super::SyncObserver;
+use super::live::Live;
+use super::part::Part;
+use crate::saga::ids::{SagaId, Timestamp};
+use crate::store::{StoreError, StoreIdentity};
+
+/// One opened store.
+#[derive(Debug)]
+pub struct Shared {
+    pub dir: PathBuf,
+    pub identity: StoreIdentity,
+    pub open: Part,
+    /// Set once by the keeper: the history, or why it is refused.
+    pub history: OnceLock<Result<Part, StoreError>>,
+    pub live: RwLock<Live>,
+    /// Set once, when a write or a sync failed: nothing is acknowledged any more.
+    pub failed: OnceLock<StoreError>,
+    pub closed: AtomicBool,
+    pub figures: Figures,
+    pub queue: Queue,
+    /// The last commit that was shown, for those who wait for one.
+    pub shown: Mutex<u64>,
+    pub shown_wake: Condvar,
+}
+
+impl Shared {
+    /// Whether the store still answers.
+    pub fn usable(&self) -> Result<(), StoreError> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Stops acknowledging for good.
+    pub fn fail(&self, error: &StoreError) {
+        if self.failed.set(error.clone()).is_ok() {
+            tracing::error!(%error, dir = %self.dir.display(), "the store has stopped");
+        }
+    }
+
+    /// The history; waits until it is open. Never called on an async thread before it is.
+    pub fn history(&self) -> Result<&Part, StoreError> {
+        self.history.wait().as_ref().map_err(Clone::clone)
+    }
+}
+
+/// Figures for operators, kept by those who do the work.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub commits: AtomicU64,
+    pub writes: AtomicU64,
+    pub fsyncs: AtomicU64,
+    pub fsync_micros: AtomicU64,
+    pub fsync_micros_max: AtomicU64,
+    pub disk_bytes: AtomicU64,
+    pub disk_low: AtomicBool,
+    pub on_sync: Option<SyncObserver>,
+}
+
+impl Figures {
+    pub fn synced(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.fsync_micros.fetch_add(micros, Ordering::Relaxed);
+        self.fsync_micros_max.fetch_max(micros, Ordering::Relaxed);
+        if let Some(SyncObserver(hear)) = &self.on_sync {
+            hear(took);
+        }
+    }
+}
+
+/// A request to delete old sagas.
+#[derive(Debug)]
+pub struct Retention {
+    pub ended_before: Timestamp,
+    pub limit: usize,
+    pub reply: oneshot::Sender<Result<usize, StoreError>>,
+}
+
+/// What the keeper has to do.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pub work: Mutex<Work>,
+    pub wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Ended sagas to be moved; no more than the open database holds.
+    pub ended: VecDeque<SagaId>,
+    /// Each of them has a caller that waits.
+    pub retention: VecDeque<Retention>,
+    pub stop: bool,
+    /// The keeper has ended and takes nothing any more.
+    pub over: bool,
+}
+
+impl Queue {
+    pub fn ended(&self, ids: impl IntoIterator<Item = SagaId>, urgent_at: usize) {
+        let mut work = self.work.lock();
+        work.ended.extend(ids);
+        if work.ended.len() >= urgent_at {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes a deletion up; it is dropped unanswered when the keeper has ended.
+    pub fn retain(&self, retention: Retention) {
+        let mut work = self.work.lock();
+        if !work.over {
+            work.retention.push_back(retention);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The keeper ends: whoever waits for it is let go.
+    pub fn end(&self) {
+        let mut work = self.work.lock();
+        work.over = true;
+        work.retention.clear();
+    }
+
+    pub fn stop(&self) {
+        self.work.lock().stop = true;
+        self.wake.notify_one();
+    }
+}
