@@ -241,7 +241,8 @@ async fn a_saga_that_grows_too_large_is_set_aside_and_the_others_go_on() {
     for n in 0..20 {
         assert_eq!(world.ended(&format!("small-{n}")).await.saga.status(), SagaStatus::Completed);
     }
-    check_calls(&world);
+    let calls = world.participants.calls();
+    assert!(calls.iter().all(|call| call.ends_with(" 1")), "nobody else is made to repeat: {calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
