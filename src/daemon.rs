@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -221,15 +221,15 @@ async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
     for path in definition_files(folder)? {
         let file = path.display().to_string();
         let source = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
-        if let Err(problems) = definition::compile(&source, Some(&file), Version(1)) {
-            bail!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file));
-        }
+        let compiled = definition::compile(&source, Some(&file), Version(1)).map_err(|problems| {
+            anyhow!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file))
+        })?;
         let answer =
             engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
         let definition = &answer.view.definition;
         let (name, version, known) = (&definition.name, definition.version, answer.existed);
         tracing::info!(%name, %version, known, "definition registered");
-        for warning in &answer.warnings {
+        for warning in &compiled.warnings {
             tracing::warn!(file, warning, "definition");
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! - [`codec`]: facts, summaries and the other records as bytes, framed and checksummed.
 //! - [`memory`]: keeps everything in memory; for tests, with crashes and failures on demand.
+//! - [`sled`]: the store of a single daemon, on disk.
 //! - `suite`: the tests that every store must pass.
 
 mod checks;

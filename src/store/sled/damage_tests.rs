@@ -55,14 +55,14 @@ async fn whole_after(end_of_it: End) -> Whole {
     }
     let killed = tempfile::tempdir().unwrap();
     copy_dir(bench.dir.path(), killed.path());
-    let last = Marker::read(bench.dir.path()).unwrap().unwrap();
+    let marker = Marker::read(bench.dir.path()).unwrap().unwrap();
     let commit = bench.store.shared.live.read().commit;
     bench.store.close().await.unwrap();
     if end_of_it == End::Closed {
         return Whole { dir: bench.dir, sagas, list, counters };
     }
     // As the keeper would have left it within a second.
-    Marker { commit, ..last }.write(killed.path()).unwrap();
+    Marker { commit, ..marker }.write(killed.path()).unwrap();
     Whole { dir: killed, sagas, list, counters }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
 use super::history::{check_history, copy_saga, delete_saga, oldest};
 use super::marker::Marker;
@@ -37,8 +38,6 @@ const MOVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const MOVE_DELAY: Duration = Duration::from_millis(200);
 /// The marker is renewed, and the disk looked at, no more often.
 const MARKER_INTERVAL: Duration = Duration::from_secs(1);
-/// Starts are taken again when so much more than the low mark is free.
-const DISK_AGAIN_FACTOR: f64 = 1.5;
 
 /// What the start found out for the keeper.
 #[derive(Debug, Default)]
@@ -84,14 +83,16 @@ impl Keeper {
         }
         // It is set here and nowhere else.
         drop(self.shared.history.set(opened));
+        self.shared.history_known.send_replace(true);
         let mut marked = Stopwatch::start();
         self.look_at_disk();
         loop {
-            let Some(work) = self.next_work() else { break };
-            let done = catch_unwind(AssertUnwindSafe(|| self.do_work(work)));
+            let Some(mut work) = self.next_work() else { break };
+            let done = catch_unwind(AssertUnwindSafe(|| self.do_work(&mut work)));
             let done = done.unwrap_or_else(|panic| {
                 Err(StoreError::SyncFailed { cause: format!("the keeper panicked: {}", panic_text(&*panic)) })
             });
+            // Whoever waits for `work` learns why it is dropped: the failure is set first.
             match done {
                 Ok(()) => {}
                 Err(error) if is_fatal(&error) => {
@@ -114,7 +115,8 @@ impl Keeper {
     }
 
     fn open_history(&mut self) -> Result<Part, StoreError> {
-        let part = Part::open(&self.shared.dir, HISTORY_DIR, self.options.history_cache_bytes)
+        let (dir, cache_bytes) = (&self.shared.dir, self.options.history_cache_bytes);
+        let part = with_ballast(dir, || Part::open(dir, HISTORY_DIR, cache_bytes))
             .map_err(|error| self.history_error(error.to_string()))?;
         let marked = self.findings.marker.as_ref().map_or(0, |marker| marker.history_commit);
         let relied_on = self.shared.live.read().history_commit.max(marked);
@@ -140,25 +142,25 @@ impl Keeper {
         if work.stop { None } else { Some(std::mem::take(&mut *work)) }
     }
 
-    fn do_work(&mut self, work: Work) -> Result<(), StoreError> {
+    fn do_work(&mut self, work: &mut Work) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let history = match shared.history() {
             Ok(history) => history,
             Err(error) => {
-                for retention in work.retention {
+                for retention in work.retention.drain(..) {
                     drop(retention.reply.send(Err(error.clone())));
                 }
                 return Ok(());
             }
         };
-        let mut ended: Vec<SagaId> = work.ended.into();
+        let mut ended: Vec<SagaId> = work.ended.drain(..).collect();
         ended.sort_unstable();
         ended.dedup();
         let mut ended = ended.into_iter().peekable();
         while ended.peek().is_some() {
             self.move_some(history, &mut ended)?;
         }
-        for Retention { ended_before, limit, reply } in work.retention {
+        while let Some(Retention { ended_before, limit, reply }) = work.retention.pop_front() {
             let deleted = self.delete_oldest(history, ended_before, limit);
             let fatal = deleted.as_ref().err().filter(|error| is_fatal(error)).cloned();
             // A caller that has gone away needs no answer.
@@ -252,7 +254,7 @@ impl Keeper {
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
     ) -> Result<T, StoreError> {
-        let gone = || self.shared.usable().err().unwrap_or(StoreError::Closed);
+        let gone = || self.shared.unanswered();
         let (reply, answer) = oneshot::channel();
         self.requests.blocking_send(request(reply)).map_err(|_| gone())?;
         answer.blocking_recv().map_err(|_| gone())?
@@ -288,10 +290,11 @@ impl Keeper {
         let bytes = self.shared.open.disk_bytes() + history.map_or(0, Part::disk_bytes);
         let figures = &self.shared.figures;
         figures.disk_bytes.store(bytes, Ordering::Relaxed);
-        let Ok(disk) = rustix::fs::statvfs(&self.shared.dir) else { return };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize) as f64;
-        let low = self.options.disk_low_bytes as f64;
-        let mark = if figures.disk_low.load(Ordering::Relaxed) { low * DISK_AGAIN_FACTOR } else { low };
-        figures.disk_low.store(free < mark, Ordering::Relaxed);
+        let was_low = figures.disk_low.load(Ordering::Relaxed);
+        let Some(low) = is_low(&self.shared.dir, self.options.disk_low_bytes, was_low) else { return };
+        figures.disk_low.store(low, Ordering::Relaxed);
+        if !low {
+            lay_ballast(&self.shared.dir, self.options.ballast_bytes);
+        }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! <dir>/lock       held by the process that has the store open
-//! <dir>/marker     what the databases must at least contain, see [`marker`]
+//! <dir>/marker     what the databases must at least contain, see `marker.rs`
 //! <dir>/open/      open sagas, locks, definitions, registrations, counters
 //! <dir>/history/   ended sagas
+//! <dir>/ballast    room to be had when the disk is full, see `disk.rs`
 //!
 //!  commit() ──encode──► requests ──► writer: check, one batch, one fsync, show, answer
 //!                                      │ ended
@@ -19,13 +20,14 @@
 //! The engine's flush is no fsync, its pages may be lost or exchanged without an error, and it
 //! panics on some damage. So each batch is followed by a real fsync; every row carries a checksum
 //! over key and content; every batch writes how many rows there are; the marker knows from outside
-//! how far the store had come; and no panic of the engine gets out. See [`part`], [`records`].
+//! how far the store had come; and no panic of the engine gets out. See `part.rs` and `records.rs`.
 //!
 //! The stored summary of an open saga is rewritten only when something else in it changes than its
 //! sequence and time: those two come from memory, and from the journal after a start. This saves a
 //! row in most commits and costs one comparison.
 
 mod compact;
+mod disk;
 mod error;
 mod history;
 mod keeper;
@@ -59,7 +61,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use compact::{CompactProgress, compact};
 pub use error::OpenError;
@@ -76,6 +78,7 @@ use super::{
 };
 use crate::saga::event::Fact;
 use crate::saga::ids::{SagaId, Timestamp};
+use crate::saga::words::SagaStatus;
 use crate::tasks;
 use error::panic_text;
 use keeper::{Findings, Keeper};
@@ -103,6 +106,9 @@ pub struct SledOptions {
     pub history_cache_bytes: u64,
     /// Below this much free space [`StoreStats::disk_low`] is set, until half as much again is free.
     pub disk_low_bytes: u64,
+    /// Size of the ballast that is given up when a full disk keeps the store from opening; 0 for
+    /// none.
+    pub ballast_bytes: u64,
     /// Hears how long each sync to stable storage took.
     pub on_sync: Option<SyncObserver>,
 }
@@ -126,7 +132,7 @@ impl std::fmt::Debug for SyncObserver {
 }
 
 impl SledOptions {
-    /// The defaults: 96 MiB and 32 MiB of cache, and 512 MiB of free space.
+    /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -135,6 +141,7 @@ impl SledOptions {
             cache_bytes: 96 * MIB,
             history_cache_bytes: 32 * MIB,
             disk_low_bytes: 512 * MIB,
+            ballast_bytes: 64 * MIB,
             on_sync: None,
         }
     }
@@ -182,6 +189,7 @@ impl SledStore {
             identity: opened.identity,
             open: opened.part,
             history: OnceLock::new(),
+            history_known: watch::Sender::new(false),
             live: RwLock::new(census.live),
             failed: OnceLock::new(),
             closed: false.into(),
@@ -251,7 +259,7 @@ impl SledStore {
         request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
     ) -> Result<T, StoreError> {
         self.shared.usable()?;
-        let gone = || self.shared.usable().err().unwrap_or(StoreError::Closed);
+        let gone = || self.shared.unanswered();
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -259,13 +267,28 @@ impl SledStore {
 
     /// Writes for sagas that are not open may concern the history, which must be open for them.
     async fn await_history_for(&self, batch: &[SagaWrite]) -> Result<(), StoreError> {
-        if let Some(history) = self.shared.history.get() {
-            return match history {
-                Err(error) if self.any_unknown(batch) => Err(error.clone()),
-                _ => Ok(()),
-            };
+        if !self.any_unknown(batch) {
+            return Ok(());
         }
-        if self.any_unknown(batch) { self.read(|shared| shared.history().map(|_| ())).await } else { Ok(()) }
+        self.history_known().await;
+        self.shared.history().map(|_| ())
+    }
+
+    /// Waits until the history is open or refused.
+    async fn history_known(&self) {
+        if self.shared.history.get().is_none() {
+            let mut known = self.shared.history_known.subscribe();
+            // The sender lives as long as the store.
+            drop(known.wait_for(|known| *known).await);
+        }
+    }
+
+    /// Waits for the history unless all of the saga lies in the open database.
+    async fn history_known_for(&self, id: &SagaId) {
+        let whole = self.shared.live.read().get(id).is_some_and(|entry| entry.first_seq == 1);
+        if !whole {
+            self.history_known().await;
+        }
     }
 
     fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
@@ -380,6 +403,7 @@ impl Store for SledStore {
         let id = id.clone();
         Box::pin(async move {
             self.shared.usable()?;
+            self.history_known_for(&id).await;
             if self.is_nowhere(&id) {
                 return Ok(None);
             }
@@ -389,7 +413,10 @@ impl Store for SledStore {
 
     fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>> {
         let id = id.clone();
-        Box::pin(self.read(move |shared| read::facts(shared, &id, after, limit)))
+        Box::pin(async move {
+            self.history_known_for(&id).await;
+            self.read(move |shared| read::facts(shared, &id, after, limit)).await
+        })
     }
 
     fn open_sagas(
@@ -408,7 +435,13 @@ impl Store for SledStore {
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>> {
-        Box::pin(self.read(move |shared| read::list(shared, &query)))
+        Box::pin(async move {
+            let ended = |status: &SagaStatus| status.is_terminal();
+            if query.statuses.is_empty() || query.statuses.iter().any(ended) {
+                self.history_known().await;
+            }
+            self.read(move |shared| read::list(shared, &query)).await
+        })
     }
 
     fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>> {
@@ -454,7 +487,7 @@ impl Store for SledStore {
             self.shared.usable()?;
             let (reply, answer) = oneshot::channel();
             self.shared.queue.retain(Retention { ended_before, limit, reply });
-            answer.await.map_err(|_| self.shared.usable().err().unwrap_or(StoreError::Closed))?
+            answer.await.map_err(|_| self.shared.unanswered())?
         })
     }
 

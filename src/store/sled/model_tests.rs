@@ -8,7 +8,6 @@ use super::tests::OnDisk;
 use super::*;
 use crate::saga::event::Event;
 use crate::saga::json::Json;
-use crate::saga::words::SagaStatus;
 use crate::store::memory::MemoryStore;
 use crate::store::suite::write::{id, start_of, then, ticket};
 use crate::store::suite::{Bench, try_commit};

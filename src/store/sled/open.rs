@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::disk::with_ballast;
 use super::error::{OpenError, panic_text};
 use super::keys;
 use super::marker::{MARKER_FILE, Marker, sync_dir};
@@ -42,7 +43,7 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
         Some(marker) => marker,
         None => create(options)?,
     };
-    let part = Part::open(dir, OPEN_DIR, options.cache_bytes)?;
+    let part = with_ballast(dir, || Part::open(dir, OPEN_DIR, options.cache_bytes))?;
     let (identity, mut census) = read_checked(dir, &part, &marker)?;
     for (saga, cause) in &census.damaged {
         tracing::error!(%saga, cause, "this saga cannot be read; it is left alone until it is repaired");

@@ -31,6 +31,8 @@ pub struct Part {
     dir: PathBuf,
     db: RwLock<Option<::sled::Db>>,
     sync_handle: File,
+    #[cfg(test)]
+    sync_fails: std::sync::atomic::AtomicBool,
 }
 
 impl Part {
@@ -64,7 +66,13 @@ impl Part {
             .write(true)
             .open(&data)
             .map_err(|error| OpenError::io(&data, "opening the database file", &error))?;
-        Ok(Self { dir, db: RwLock::new(Some(db)), sync_handle })
+        Ok(Self {
+            dir,
+            db: RwLock::new(Some(db)),
+            sync_handle,
+            #[cfg(test)]
+            sync_fails: false.into(),
+        })
     }
 
     /// Makes the files and directory entries of a new database durable.
@@ -114,8 +122,22 @@ impl Part {
         }
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        self.sync_handle.sync_data().map_err(|error| failed(format!("{}: {error}", self.dir.display())))?;
+        self.sync().map_err(|error| failed(format!("{}: {error}", self.dir.display())))?;
         Ok(watch.elapsed())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        #[cfg(test)]
+        if self.sync_fails.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return Err(std::io::Error::other("an injected failure"));
+        }
+        self.sync_handle.sync_data()
+    }
+
+    /// Lets the next sync fail, once: nobody may try it again and believe it.
+    #[cfg(test)]
+    pub fn fail_next_sync(&self) {
+        self.sync_fails.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// One record, and how many rows it has.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::SyncObserver;
 use super::live::Live;
@@ -23,6 +23,8 @@ pub struct Shared {
     pub open: Part,
     /// Set once by the keeper: the history, or why it is refused.
     pub history: OnceLock<Result<Part, StoreError>>,
+    /// Becomes true when `history` is set, for those who wait without holding a thread.
+    pub history_known: watch::Sender<bool>,
     pub live: RwLock<Live>,
     /// Set once, when a write or a sync failed: nothing is acknowledged any more.
     pub failed: OnceLock<StoreError>,
@@ -41,6 +43,14 @@ impl Shared {
             return Err(error.clone());
         }
         if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Why a request was dropped without an answer.
+    pub fn unanswered(&self) -> StoreError {
+        self.usable().err().unwrap_or_else(|| StoreError::Io {
+            operation: "waiting for the writer",
+            cause: "it ended without an answer; what was asked may or may not be stored".to_owned(),
+        })
     }
 
     /// Stops acknowledging for good.

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::saga::words::SagaStatus;
 use crate::store::suite::write::{end, id, start, start_of, step};
 use crate::store::suite::{self, Bench, commit};
 
@@ -15,7 +14,12 @@ pub(super) struct OnDisk {
 }
 
 pub(super) fn options(dir: &Path) -> SledOptions {
-    SledOptions { cache_bytes: 8 << 20, history_cache_bytes: 8 << 20, ..SledOptions::new(dir) }
+    SledOptions {
+        cache_bytes: 8 << 20,
+        history_cache_bytes: 8 << 20,
+        ballast_bytes: 0,
+        ..SledOptions::new(dir)
+    }
 }
 
 impl Bench for OnDisk {
@@ -87,13 +91,35 @@ async fn large_values_do_not_become_files_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_failed_write_stops_everything() {
+async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     let bench = OnDisk::create().await;
-    bench.store.shared.fail(&StoreError::SyncFailed { cause: "as if".into() });
-    let error = suite::try_commit(&bench, vec![start("a", 1)]).await.unwrap_err();
-    assert!(matches!(error, StoreError::SyncFailed { .. }));
-    assert!(matches!(bench.store.load(&id("a")).await, Err(StoreError::SyncFailed { .. })));
-    assert!(matches!(bench.store.close().await, Err(StoreError::SyncFailed { .. })));
+    let first = start("a", 1);
+    commit(&bench, std::slice::from_ref(&first)).await;
+    bench.store.shared.open.fail_next_sync();
+    for text in ["b", "c"] {
+        let error = suite::try_commit(&bench, vec![start(text, 1)]).await.unwrap_err();
+        assert!(matches!(error, StoreError::SyncFailed { .. }), "{error}");
+    }
+    let store = bench.store();
+    assert!(matches!(store.load(&id("a")).await, Err(StoreError::SyncFailed { .. })));
+    assert!(matches!(store.delete_ended(Timestamp(0), 1).await, Err(StoreError::SyncFailed { .. })));
+    assert!(matches!(store.close().await, Err(StoreError::SyncFailed { .. })));
+    // The next owner finds what was acknowledged; "b" it may find or not, "c" was never written.
+    let bench = bench.reopen().await;
+    assert_eq!(bench.store.load(&id("a")).await.unwrap().unwrap().facts, first.facts);
+    assert!(bench.store.load(&id("c")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_the_history_stops_everything_too() {
+    let bench = OnDisk::create().await;
+    let first = start("a", 1);
+    commit(&bench, &[first.clone(), end(&first)]).await;
+    bench.store.shared.history().unwrap().fail_next_sync();
+    let error = bench.store.delete_ended(Timestamp(0), 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::SyncFailed { .. }), "{error}");
+    let bench = bench.reopen().await;
+    assert_eq!(bench.store.delete_ended(Timestamp(i64::MAX), 1).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The one writer. It takes what waits, makes one batch of it, syncs once, shows the result, and
 //! only then answers. It does not wait for company: while it syncs, the next batch gathers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,19 +110,20 @@ impl Writer {
     /// Works until it is told to close or every handle is gone.
     pub fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
-            let mut group = vec![first];
-            let mut bytes = group[0].bytes();
+            let mut group = VecDeque::from([first]);
+            let mut bytes = group.iter().map(Request::bytes).sum::<usize>();
             while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
                 let Ok(next) = self.requests.try_recv() else { break };
                 bytes += next.bytes();
-                group.push(next);
+                group.push_back(next);
             }
             let closing = group.iter().any(|request| matches!(request, Request::Close));
-            // A request that is dropped unanswered tells its caller to ask what has become of
-            // the store.
+            // A request that is dropped unanswered tells its caller to ask what has become of the
+            // store: so that must be known before anything is dropped.
+            let mut stage = Stage::default();
             if self.shared.failed.get().is_none() {
-                let done = catch_unwind(AssertUnwindSafe(|| self.commit_group(group)));
-                match done {
+                let staging = AssertUnwindSafe(|| self.commit_group(&mut group, &mut stage));
+                match catch_unwind(staging) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => self.shared.fail(&error),
                     Err(panic) => self.shared.fail(&StoreError::SyncFailed {
@@ -130,28 +131,28 @@ impl Writer {
                     }),
                 }
             }
+            drop(stage);
             if closing {
                 break;
             }
         }
     }
 
-    fn commit_group(&mut self, group: Vec<Request>) -> Result<(), StoreError> {
-        let mut stage = Stage::default();
-        for request in group {
-            self.stage_request(&mut stage, request);
+    fn commit_group(&mut self, group: &mut VecDeque<Request>, stage: &mut Stage) -> Result<(), StoreError> {
+        while let Some(request) = group.pop_front() {
+            self.stage_request(stage, request);
         }
         if !stage.changes.is_empty() {
             self.tail.commit += 1;
-            self.stage_counters(&mut stage);
+            self.stage_counters(stage);
             stage.changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
             let took = self.shared.open.apply(std::mem::take(&mut stage.changes))?;
             self.shared.figures.synced(took);
             self.shared.figures.commits.fetch_add(1, Ordering::Relaxed);
             self.shared.figures.writes.fetch_add(stage.writes, Ordering::Relaxed);
         }
-        self.show(&mut stage);
-        for answer in stage.answers {
+        self.show(stage);
+        for answer in stage.answers.drain(..) {
             // A caller that has gone away needs no answer.
             match answer {
                 Answer::Commit(reply, receipt) => drop(reply.send(Ok(receipt))),

@@ -253,7 +253,10 @@ pub struct Entry {
     pub undos: u32,
     refused: bool,
     is_closed: bool,
-    last_attempt: u32,
+    /// The last attempt and its epoch.
+    last: (u32, u64),
+    /// Attempts or epochs that did not grow: before and after.
+    pub repeats: Vec<((u32, u64), (u32, u64))>,
 }
 
 impl Ledger {
@@ -265,8 +268,11 @@ impl Ledger {
         entry.step.clone_from(&call.step);
         match call.phase {
             "action" => {
-                assert!(call.attempt > entry.last_attempt, "attempts grow: {call:?}");
-                entry.last_attempt = call.attempt;
+                let this = (call.attempt, call.epoch);
+                if this.0 <= entry.last.0 || this.1 < entry.last.1 {
+                    entry.repeats.push((entry.last, this));
+                }
+                entry.last = this;
                 if entry.is_closed {
                     return Answer::Superseded;
                 }
