@@ -5,6 +5,7 @@
     reason = "tests print their figures and are their own daemon"
 )]
 
+mod api;
 mod crash;
 mod damage;
 mod powercut;

@@ -3,3 +3,6 @@
 pub mod chance;
 pub mod daemon;
 pub mod participant;
+pub mod play;
+pub mod shared;
+pub mod wire;

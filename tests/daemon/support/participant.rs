@@ -1,6 +1,6 @@
 //! A participant service in the test's own process: scripted, or a shop with a ledger.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub struct Call {
     pub action_input: String,
     pub action_output: String,
     pub token: String,
+    pub labels: BTreeMap<String, String>,
+    /// Whether the call named the time at which the caller gives up.
+    pub has_deadline: bool,
 }
 
 /// What the participant answers.
@@ -50,12 +53,45 @@ pub enum Answer {
     Status(Code),
     /// Never, until the caller gives up.
     Hang,
+    /// This, but only once the gate is open.
+    Behind(Gate, Box<Answer>),
+}
+
+/// Holds answers back until a test lets them go.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    /// A closed one.
+    pub fn closed() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Lets everything behind it go, now and later.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// `answer`, once the gate is open.
+    pub fn then(&self, answer: Answer) -> Answer {
+        Answer::Behind(self.clone(), Box::new(answer))
+    }
+
+    async fn passed(&self) {
+        let opened = self.0.subscribe().wait_for(|is_open| *is_open).await.map(drop);
+        opened.expect("the gate holds its own sender");
+    }
 }
 
 impl Answer {
     /// Done with `{}`.
     pub fn done() -> Self {
         Self::Done("{}".to_owned())
+    }
+
+    /// Done with this JSON.
+    pub fn with(json: &str) -> Self {
+        Self::Done(json.to_owned())
     }
 }
 
@@ -141,9 +177,13 @@ impl Drop for Participant {
 
 impl State {
     async fn answer(&self, call: Call) -> Result<Answer, Status> {
-        let answer = (self.script)(&call);
+        let mut answer = (self.script)(&call);
         self.calls.lock().push(call);
         self.count.send_modify(|count| *count += 1);
+        while let Answer::Behind(gate, behind) = answer {
+            gate.passed().await;
+            answer = *behind;
+        }
         match answer {
             Answer::Hang => std::future::pending().await,
             Answer::Status(code) => Err(Status::new(code, "scripted")),
@@ -167,7 +207,7 @@ macro_rules! outcome {
                 check_after: after.map(|d| prost_types::Duration::try_from(d).expect("a short time")),
             })),
             Answer::Superseded => Some($module::Outcome::Superseded(Superseded {})),
-            Answer::Nothing | Answer::Status(_) | Answer::Hang => None,
+            Answer::Nothing | Answer::Status(_) | Answer::Hang | Answer::Behind(..) => None,
         }
     };
 }
@@ -189,6 +229,8 @@ impl ParticipantService for Service {
             action_input: String::new(),
             action_output: String::new(),
             token: r.token,
+            labels: r.labels.into_iter().collect(),
+            has_deadline: r.deadline.is_some(),
         };
         let answer = self.0.answer(call).await?;
         Ok(Response::new(ExecuteResponse { outcome: outcome!(execute_response, answer) }))
@@ -212,6 +254,8 @@ impl ParticipantService for Service {
             action_input: r.action_input_json,
             action_output: r.action_output_json,
             token: r.token,
+            labels: r.labels.into_iter().collect(),
+            has_deadline: r.deadline.is_some(),
         };
         let answer = self.0.answer(call).await?;
         Ok(Response::new(CompensateResponse { outcome: outcome!(compensate_response, answer) }))
@@ -232,6 +276,8 @@ impl ParticipantService for Service {
             action_input: r.action_input_json,
             action_output: r.action_output_json,
             token: r.token,
+            labels: r.labels.into_iter().collect(),
+            has_deadline: r.deadline.is_some(),
         };
         let answer = self.0.answer(call).await?;
         Ok(Response::new(ProbeResponse { outcome: outcome!(probe_response, answer) }))
