@@ -14,7 +14,6 @@ use super::settings::{RECOVERIES_AT_ONCE, RECOVERY_PAGE};
 use super::shared::Shared;
 use crate::saga::ids::SagaId;
 use crate::saga::input::Input;
-use crate::saga::words::SagaStatus;
 use crate::tasks::Death;
 
 /// How often ended sagas past their time are deleted.
@@ -32,7 +31,6 @@ pub(super) fn start(shared: &Arc<Shared>) {
     spawn(shared, "sweeper", Death::Fatal, sweep);
     spawn(shared, "participants that are back", Death::Fatal, hear_of_participants);
     spawn(shared, "expired registrations", Death::Fatal, participants::drop_expired);
-    spawn(shared, "gauges", Death::Logged, set_gauges);
     if !shared.settings.retain.is_zero() {
         spawn(shared, "retention", Death::Logged, forget_what_is_old);
     }
@@ -145,29 +143,6 @@ async fn sweep(shared: Arc<Shared>) {
 pub(super) fn tell_all(shared: &Shared, mail: impl Fn() -> Mail) {
     for door in &shared.shards {
         door.mailbox.post(mail());
-    }
-}
-
-/// What a scrape shows is at most this old.
-const GAUGES_EVERY: Duration = Duration::from_secs(2);
-
-/// Keeps the gauges in step with the engine.
-async fn set_gauges(shared: Arc<Shared>) {
-    loop {
-        let metrics = &shared.metrics;
-        if let Ok(counters) = shared.store.counters().await {
-            for status in SagaStatus::ALL {
-                let count = counters.iter().filter(|((_, _, of), _)| *of == status).map(|(_, count)| count);
-                metrics.set_sagas(status.as_str(), count.sum());
-            }
-        }
-        let (stuck, quarantined) = shared.stuck.counts();
-        metrics.set_blocked(stuck);
-        metrics.set_quarantined(quarantined);
-        metrics.set_parked(shared.shards.iter().map(|door| door.parked.load(Ordering::Relaxed)).sum());
-        let depth: usize = shared.shards.iter().map(|door| door.mailbox.depth()).sum();
-        metrics.set_queue_depth("shard_mail", depth as u64);
-        tokio::time::sleep(GAUGES_EVERY).await;
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Working {
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// What the saga owes behind the commit.
     pub(super) owed: Duties,
+    /// The rules panicked: nothing that was decided here may be kept.
+    pub(super) panicked: bool,
 }
 
 impl Batch {
@@ -99,13 +101,24 @@ impl Working {
         self.next
     }
 
-    /// Decides one piece of work and keeps it for its answer.
+    /// Decides one piece of work and keeps it for its answer. A panic on the way is a mistake in
+    /// the rules about this one saga: it is set aside, and the others go on.
     pub(super) fn decide(&mut self, work: Work, shared: &Shared, now: Timestamp) {
-        let verdict = match &work {
-            Work::Request(request) => self.decide_request(&request.id, &request.ask, shared, now),
-            Work::Input(input) => self.decide_input(input, shared, now),
-        };
-        self.done.push((work, verdict));
+        let verdict = self.guarded(|working| match &work {
+            Work::Request(request) => working.decide_request(&request.id, &request.ask, shared, now),
+            Work::Input(input) => working.decide_input(input, shared, now),
+        });
+        self.done.push((work, verdict.unwrap_or(Verdict::Done)));
+    }
+
+    /// Runs the rules; `None` once they have panicked.
+    fn guarded<T>(&mut self, rules: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.panicked {
+            return None;
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rules(self)));
+        self.panicked = ended.is_err();
+        ended.ok()
     }
 
     fn decide_request(&mut self, id: &SagaId, ask: &Ask, shared: &Shared, now: Timestamp) -> Verdict {
@@ -169,6 +182,10 @@ impl Working {
 
     /// What the store is to write of it; takes the facts. `None` when nothing changed.
     pub(super) fn write(&mut self, shared: &Shared, now: Timestamp) -> Option<SagaWrite> {
+        self.guarded(|working| working.write_unguarded(shared, now)).flatten()
+    }
+
+    fn write_unguarded(&mut self, shared: &Shared, now: Timestamp) -> Option<SagaWrite> {
         let next = self.next.as_ref()?;
         self.owed = duties(next, shared.dispatch.as_ref());
         Some(SagaWrite {

@@ -37,6 +37,10 @@ impl Shard {
             if let Some(write) = working.write(&self.shared, now) {
                 writes.push(write);
                 changed.push((id, working));
+            } else if working.panicked {
+                let reason =
+                    format!("saga {id}: the engine failed while it decided; please report its history");
+                self.give_up(&id, working, &EngineError::DataLoss(reason), now);
             } else {
                 self.unchanged(&id, working, now);
             }
@@ -66,7 +70,7 @@ impl Shard {
                 let error = StoreError::TooLarge { saga: saga.clone(), bytes, limit };
                 for (id, working) in changed {
                     if id == saga {
-                        self.too_large(&id, working, &error, now);
+                        self.give_up(&id, working, &EngineError::from(error.clone()), now);
                     } else {
                         self.conflicted(id, working);
                     }
@@ -198,10 +202,10 @@ impl Shard {
         self.store_pause = self.store_pause.saturating_mul(2).min(STORE_RETRY.1);
     }
 
-    /// The saga cannot grow any further: its clients are told, and it waits for an operator.
-    fn too_large(&mut self, id: &SagaId, mut working: Working, error: &StoreError, now: Timestamp) {
+    /// The saga cannot go on: its clients are told, and it waits for an operator.
+    fn give_up(&mut self, id: &SagaId, mut working: Working, error: &EngineError, now: Timestamp) {
         for (work, _) in std::mem::take(&mut working.done) {
-            refuse(work, EngineError::from(error.clone()));
+            refuse(work, error.clone());
         }
         if working.base().is_some() {
             self.set_aside(id, &error.to_string(), now);

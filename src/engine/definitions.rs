@@ -23,7 +23,7 @@ impl Engine {
     ) -> Result<DefinitionAnswer, EngineError> {
         self.shared.check_taking()?;
         let _turn = self.shared.registering.lock().await;
-        let (entry, existed) = match self.shared.catalog.check(source)? {
+        let (entry, existed) = match self.check_definition(source).await? {
             Registration::Existing(entry) => (entry, true),
             Registration::New(compiled) => {
                 let created_at = self.shared.clock.now();
@@ -77,6 +77,16 @@ impl Engine {
         let entry = Entry { active: false, ..self.shared.catalog.get(name, version)? };
         self.keep(&entry).await?;
         Ok(view_of(&entry))
+    }
+
+    /// Compiling takes its time; it is done beside the tasks that drive sagas.
+    async fn check_definition(&self, source: &str) -> Result<Registration, EngineError> {
+        let (shared, source) = (Arc::clone(&self.shared), source.to_owned());
+        match tokio::task::spawn_blocking(move || shared.catalog.check(&source)).await {
+            Ok(checked) => checked,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_) => Err(EngineError::Stopping),
+        }
     }
 
     async fn keep(&self, entry: &Entry) -> Result<(), EngineError> {

@@ -40,12 +40,14 @@ pub(super) async fn load(shared: &Shared, id: &SagaId) -> Loaded {
     }
 }
 
-/// Reads a saga for its shard after `delay` and posts what came of it. Always posts.
+/// Reads a saga for its shard after `delay` and posts what came of it. Always posts, unless
+/// the daemon stops.
 pub(super) fn load_for_shard(shared: &Arc<Shared>, id: SagaId, delay: Duration) {
     let shared = Arc::clone(shared);
     shared.clone().tasks.spawn("load", Death::Logged, async move {
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+        let stop = shared.tasks.stopping();
+        if !delay.is_zero() && stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            return;
         }
         let permit = shared.loads.acquire().await;
         let reading = std::panic::AssertUnwindSafe(load(&shared, &id)).catch_unwind();

@@ -168,6 +168,8 @@ pub struct EngineStats {
     pub stuck: u64,
     /// Sagas that cannot be read.
     pub quarantined: u64,
+    /// Sagas that wait for a participant.
+    pub parked: u64,
     /// Sagas in memory.
     pub resident: u64,
     /// Whether recovery has looked at every open saga.

@@ -20,6 +20,7 @@ impl Engine {
             mail_depths: shared.shards.iter().map(|door| door.mailbox.depth() as u64).collect(),
             mail_capacity: shared.settings.mailbox_max as u64,
             stuck,
+            parked: shared.shards.iter().map(|door| door.parked.load(Ordering::Relaxed)).sum(),
             quarantined,
             resident: shared.shards.iter().map(|door| door.published.len() as u64).sum(),
             recovered: shared.recovered.load(Ordering::Acquire),

@@ -155,14 +155,19 @@ fn give_up_retries(saga: &mut Saga, now: Timestamp) {
 fn apply_act(saga: &mut Saga, act: &Act, now: Timestamp) {
     match act {
         Act::Pause => saga.paused = Some(now),
-        Act::Resume => {
-            let pause = saga.paused.take().map_or(Duration::ZERO, |since| now.since(since));
-            saga.deadline = saga.deadline.map(|deadline| deadline + pause);
-        }
+        Act::Resume => resume(saga, now),
         Act::RetryNow { step } => hasten(saga, step.as_deref(), now),
         Act::Resolve { .. } => saga.uncertain = true,
         Act::Skip { .. } | Act::Cancel | Act::Abandon { .. } => {}
     }
+}
+
+/// Moves the deadline by the pause, or by the part of it in which the deadline was running: it
+/// begins with the locks, and they can come in the middle of a pause.
+fn resume(saga: &mut Saga, now: Timestamp) {
+    let Some(since) = saga.paused.take() else { return };
+    let limit = saga.definition.deadline.unwrap_or_default();
+    saga.deadline = saga.deadline.map(|deadline| deadline + now.since(since.max(deadline - limit)));
 }
 
 /// Makes what waits due at once, with a fresh budget.
@@ -396,6 +401,7 @@ impl Tries {
         self.spent_attempts += u32::from(!is_a_check);
         self.started_at.get_or_insert(now);
         self.attempt_at = Some(now);
+        self.ended_at = None;
         if input.is_some() {
             self.input = input;
         }

@@ -107,13 +107,15 @@ impl Duties {
             }
             let step = saga.definition.step(ix);
             let has_room = ready::room_forward(saga, ix) > 0;
+            let has_free_call = ready::free_calls_forward(saga, ix) > 0;
             for (_, instance) in saga.steps[ix.at()].each(ix) {
                 match &instance.action {
                     // Due at once: it was parked, and its participant may be back by now.
                     Action::Pending if has_room => {
                         self.wait_for_call(step.action.handler(), saga.updated_at, reach);
                     }
-                    Action::Backoff { next_at: due, .. } => {
+                    // Without a free call it goes on when one of those in flight ends.
+                    Action::Backoff { next_at: due, .. } if has_free_call => {
                         self.wait_for_call(step.action.handler(), *due, reach);
                     }
                     Action::Awaiting { check_at } => {
@@ -133,6 +135,7 @@ impl Duties {
         for (ix, step) in saga.definition.each_step() {
             let Some(call) = &step.compensation else { continue };
             let may_start = ready::may_be_undone(saga, &clear, ix) && ready::room_backward(saga, ix) > 0;
+            let has_free_call = ready::free_calls_backward(saga, ix) > 0;
             for (_, instance) in saga.steps[ix.at()].each(ix) {
                 match &instance.compensation {
                     // Due at once: it was parked, and its participant may be back by now.
@@ -141,7 +144,7 @@ impl Duties {
                     {
                         self.wait_for_call(call.handler(), saga.updated_at, reach);
                     }
-                    Compensation::Backoff { next_at: due, .. } => {
+                    Compensation::Backoff { next_at: due, .. } if has_free_call => {
                         self.wait_for_call(call.handler(), *due, reach);
                     }
                     Compensation::Awaiting { check_at } => {

@@ -31,5 +31,7 @@ pub mod retry;
 #[cfg(test)]
 mod sim;
 pub mod state;
+#[cfg(test)]
+mod stories;
 pub mod view;
 pub mod words;

@@ -49,6 +49,19 @@ pub fn is_settled(saga: &Saga, step: StepIx) -> bool {
     saga.steps[step.at()].instances().iter().all(|instance| instance.is_settled_backward(definition))
 }
 
+/// How many more calls of `step` may be in flight forward. Instances that an operator sent to try
+/// again may be more than that; they take turns.
+#[must_use]
+pub fn free_calls_forward(saga: &Saga, step: StepIx) -> usize {
+    room(saga, step, Instance::is_in_flight)
+}
+
+/// How many more calls of `step` may be in flight backward.
+#[must_use]
+pub fn free_calls_backward(saga: &Saga, step: StepIx) -> usize {
+    room(saga, step, |i| matches!(i.compensation, Compensation::Running | Compensation::Awaiting { .. }))
+}
+
 /// How many more instances of `step` may be under way forward.
 #[must_use]
 pub fn room_forward(saga: &Saga, step: StepIx) -> usize {

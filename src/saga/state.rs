@@ -487,13 +487,15 @@ impl Saga {
         }
     }
 
-    /// The names of the instances whose effect happened or may have happened and is not undone.
+    /// The names of the instances whose effect happened or may have happened, or that are owed a
+    /// compensation for another reason, and that are not undone.
     #[must_use]
     pub fn uncompensated(&self) -> Vec<String> {
-        let is_open = |i: &Instance| {
-            i.has_or_may_have_effect() && !matches!(i.compensation, Compensation::Done | Compensation::Waived)
+        let is_open = |at: InstanceRef, i: &Instance| {
+            (i.has_or_may_have_effect() || i.owes_compensation(self.step(at)))
+                && !matches!(i.compensation, Compensation::Done | Compensation::Waived)
         };
-        self.each_instance().filter(|(_, i)| is_open(i)).map(|(at, _)| self.name_of(at)).collect()
+        self.each_instance().filter(|&(at, i)| is_open(at, i)).map(|(at, _)| self.name_of(at)).collect()
     }
 
     /// Everything that waits for an operator, in file and item order.

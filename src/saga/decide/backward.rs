@@ -40,28 +40,36 @@ fn settle_what_is_pending(draft: &mut Draft<'_>) {
     }
 }
 
-/// Starts the due compensations of one step, in parallel under the step's cap.
+/// Follows up what is pending of one step, then starts its due compensations, in parallel under
+/// the step's cap.
 fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
     let definition = Arc::clone(&draft.saga.definition);
     let step = definition.step(ix);
-    let mut room = ready::room_backward(&draft.saga, ix);
     let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
+    let now = draft.ctx.now;
+    for &at in &all {
+        let Some(instance) = draft.instance(at) else { continue };
+        if matches!(instance.compensation, Compensation::Awaiting { check_at } if check_at <= now) {
+            if instance.undo_tries.pending_until.is_some_and(|until| now >= until) {
+                undo::pending_is_over(draft, at);
+            } else {
+                start_compensation(draft, at);
+            }
+        }
+    }
+    let mut room = ready::room_backward(&draft.saga, ix);
+    let mut free_calls = ready::free_calls_backward(&draft.saga, ix);
     for at in all {
-        let now = draft.ctx.now;
         let Some(instance) = draft.instance(at) else { continue };
         match &instance.compensation {
             Compensation::Idle
                 if room > 0 && instance.owes_compensation(step) && !instance.is_in_flight() =>
             {
-                room -= usize::from(start_compensation(draft, at));
+                let started = usize::from(start_compensation(draft, at));
+                (room, free_calls) = (room - started, free_calls - started);
             }
-            Compensation::Backoff { next_at: due, .. } if *due <= now => drop(start_compensation(draft, at)),
-            Compensation::Awaiting { check_at } if *check_at <= now => {
-                if instance.undo_tries.pending_until.is_some_and(|until| now >= until) {
-                    undo::pending_is_over(draft, at);
-                } else {
-                    start_compensation(draft, at);
-                }
+            Compensation::Backoff { next_at: due, .. } if *due <= now && free_calls > 0 => {
+                free_calls -= usize::from(start_compensation(draft, at));
             }
             _ => {}
         }

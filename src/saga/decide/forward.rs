@@ -38,15 +38,18 @@ pub(super) fn go_forward(draft: &mut Draft<'_>) {
 }
 
 /// One pass in dependency order suffices: a step that is done at once (skipped, an empty list)
-/// stands before everything that waits for it.
+/// stands before everything that waits for it. Kind by kind, since the pivot waits for every
+/// compensatable step and side work for the pivot, whatever `after` says.
 fn start_steps(draft: &mut Draft<'_>) {
     let definition = Arc::clone(&draft.saga.definition);
-    for &ix in definition.plan.order() {
-        if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
-            return; // a step that failed on the way turned the saga back
-        }
-        if ready::may_run(&draft.saga, ix) && !draft.is_done(ix) {
-            start_step(draft, ix);
+    for kind in [StepKind::Compensatable, StepKind::Pivot, StepKind::Retriable] {
+        for &ix in definition.plan.order().iter().filter(|&&ix| definition.step(ix).kind == kind) {
+            if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
+                return; // a step that failed on the way turned the saga back
+            }
+            if ready::may_run(&draft.saga, ix) && !draft.is_done(ix) {
+                start_step(draft, ix);
+            }
         }
     }
 }
@@ -77,19 +80,31 @@ fn start_step(draft: &mut Draft<'_>, ix: StepIx) {
     start_instances(draft, ix);
 }
 
-/// Starts due instances, the earlier items first, never more under way than the step's cap.
+/// Follows up what is pending, then starts due instances, the earlier items first, never more
+/// under way than the step's cap. In this order, since a look can free a place.
 fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
-    let mut room = ready::room_forward(&draft.saga, ix);
     let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
+    let now = draft.ctx.now;
+    for &at in &all {
+        if matches!(draft.instance(at).map(|i| &i.action), Some(Action::Awaiting { check_at }) if *check_at <= now)
+        {
+            look_again(draft, at);
+        }
+    }
+    let mut room = ready::room_forward(&draft.saga, ix);
+    let mut free_calls = ready::free_calls_forward(&draft.saga, ix);
     for at in all {
         if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
             return;
         }
-        let now = draft.ctx.now;
         match draft.instance(at).map(|i| &i.action) {
-            Some(Action::Pending) if room > 0 => room -= usize::from(start_attempt(draft, at)),
-            Some(Action::Backoff { next_at, .. }) if *next_at <= now => drop(start_attempt(draft, at)),
-            Some(Action::Awaiting { check_at }) if *check_at <= now => look_again(draft, at),
+            Some(Action::Pending) if room > 0 => {
+                let started = usize::from(start_attempt(draft, at));
+                (room, free_calls) = (room - started, free_calls - started);
+            }
+            Some(Action::Backoff { next_at, .. }) if *next_at <= now && free_calls > 0 => {
+                free_calls -= usize::from(start_attempt(draft, at));
+            }
             _ => {}
         }
     }

@@ -49,9 +49,15 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
     match &reply.outcome {
         Outcome::Done(output) => succeeded(draft, reply.at, attempt, output.clone(), Source::Probe),
         Outcome::Refused(refusal) => refused_for_good(draft, reply.at, attempt, refusal, Source::Probe),
-        Outcome::Pending(check_after) if draft.saga.stage != Stage::Backward => {
-            wait_for_it(draft, reply.at, attempt, *check_after);
-        }
+        Outcome::Pending(check_after) if draft.saga.stage != Stage::Backward => match why {
+            // It was the last question: asking on and on would keep it from the operator.
+            ProbeWhy::BeforeBlock(doubt) if is_past_its_wait(draft, reply.at) => {
+                block_in_doubt(draft, reply.at, &doubt);
+            }
+            ProbeWhy::BeforeBlock(_) | ProbeWhy::Pending => {
+                wait_for_it(draft, reply.at, attempt, *check_after);
+            }
+        },
         Outcome::Unsupported => {
             draft.record(Event::ProbeUnsupported { at: reply.at });
             without_a_probe(draft, reply.at, &why);
@@ -63,6 +69,12 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
             ProbeWhy::Pending => wait_for_it(draft, reply.at, attempt, None),
         },
     }
+}
+
+/// Whether a pending step has been waited for as long as it may be.
+fn is_past_its_wait(draft: &Draft<'_>, at: InstanceRef) -> bool {
+    let until = draft.instance(at).and_then(|i| i.tries.pending_until);
+    until.is_some_and(|until| draft.ctx.now >= until)
 }
 
 /// There is no probe: a pending step is looked at by calling its action again, at once.

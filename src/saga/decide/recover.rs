@@ -7,7 +7,7 @@ use crate::saga::ids::InstanceRef;
 use crate::saga::state::{Action, Compensation, ProbeWhy, Stage};
 
 use super::draft::Draft;
-use super::probe::{block_in_doubt, leave_unknown, start_probe};
+use super::probe::{leave_unknown, start_probe};
 
 const LOST: &str = "the daemon stopped while the call was in flight";
 
@@ -33,17 +33,20 @@ pub(super) fn recovered(draft: &mut Draft<'_>) {
     }
 }
 
+/// A question lost with the daemon is asked again. Where that is not possible now, the step is
+/// called once more before it is put to an operator.
 fn ask_again(draft: &mut Draft<'_>, at: InstanceRef) {
     let Some(Action::Probing { why }) = draft.instance(at).map(|i| i.action.clone()) else { return };
     if start_probe(draft, at) {
         return;
     }
+    let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
     match why {
-        ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, at, &doubt),
-        ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
-        ProbeWhy::Pending => {
-            let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
-            super::reply::wait_for_it(draft, at, attempt, Some(Duration::ZERO));
+        ProbeWhy::BeforeBlock(_) => {
+            let (cause, retry_at) = (LOST.to_owned(), Some(draft.ctx.now));
+            draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
         }
+        ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
+        ProbeWhy::Pending => super::reply::wait_for_it(draft, at, attempt, Some(Duration::ZERO)),
     }
 }

@@ -8,7 +8,7 @@ use crate::saga::input::{Completion, Rejection, Reply};
 use crate::saga::json::Json;
 use crate::saga::keys::idempotency_key;
 use crate::saga::retry::next_delay;
-use crate::saga::state::{Action, Compensation, Doubt, Instance, Stage};
+use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Stage};
 use crate::saga::words::{Outcome, Phase, Refusal, StepKind, codes};
 
 use super::draft::Draft;
@@ -129,11 +129,15 @@ fn late_success(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32) {
     if instance.late_success || matches!(instance.action, Action::Succeeded { .. }) {
         return;
     }
-    let will_be_undone = !draft.saga.is_terminal()
-        && matches!(
-            instance.compensation,
-            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
-        );
+    let will_be_undone = match instance.compensation {
+        Compensation::Idle => {
+            draft.saga.stage == Stage::Backward && instance.owes_compensation(draft.saga.step(at))
+        }
+        Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. } => {
+            !draft.saga.is_terminal()
+        }
+        Compensation::Done | Compensation::Blocked { .. } | Compensation::Waived => false,
+    };
     if !will_be_undone {
         let summary = "the action succeeded when it could no longer count".to_owned();
         draft.record(Event::LateReply { at, phase: Phase::Action, attempt, summary, uncertain: true });
@@ -144,13 +148,17 @@ fn late_success(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32) {
 fn refused(draft: &mut Draft<'_>, at: InstanceRef, refusal: &Refusal, source: Source) {
     let Some(instance) = draft.instance(at) else { return };
     let attempt = instance.tries.attempt;
-    let is_blocked = matches!(instance.action, Action::Blocked { .. });
+    let is_awaited = matches!(
+        instance.action,
+        Action::Running | Action::Awaiting { .. } | Action::Probing { why: ProbeWhy::Pending }
+    );
     let is_doubtful = instance.doubtful;
     match draft.saga.step(at).kind {
         StepKind::Compensatable => refused_for_good(draft, at, attempt, refusal, source),
         StepKind::Pivot if !is_doubtful => refused_for_good(draft, at, attempt, refusal, source),
-        // A refusal proves nothing about the earlier attempt: it lifts no block,
-        StepKind::Pivot | StepKind::Retriable if is_blocked => {}
+        // A refusal that settles nothing counts once, for the call that is awaited: it lifts no
+        // block, and its repetition costs no budget;
+        StepKind::Pivot | StepKind::Retriable if !is_awaited => {}
         // and a pivot has to be asked for certain.
         StepKind::Pivot => {
             let (elapsed, retry_at) = (elapsed(draft, at), Some(draft.ctx.now));

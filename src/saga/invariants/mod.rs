@@ -23,7 +23,7 @@ use thiserror::Error;
 use super::apply::{about, apply, begin};
 use super::definition::Definition;
 use super::duties::something_comes_next;
-use super::event::{Event, Fact};
+use super::event::{Event, Fact, Source};
 use super::ids::{InstanceRef, StepIx};
 use super::input::{Completion, Everyone, Input};
 use super::state::{Action, Compensation, Instance, Saga, Stage};
@@ -127,12 +127,18 @@ pub fn check_answer(input: &Input, facts: &[Fact]) -> Result<(), Violation> {
     };
     for Fact { seq, event, .. } in facts {
         let says_refused = match event {
-            Event::StepFailed { source, .. } => *source != super::event::Source::Engine,
+            Event::StepFailed { source, .. } => *source != Source::Engine,
             Event::CompensationRefused { .. } => true,
             _ => false,
         };
         if says_refused && !may_refuse {
             return Err(broken(Rule::U1, *seq, "a refusal that nobody gave"));
+        }
+        if let (Input::Reply(reply), Event::StepFailed { attempt, source: Source::Reply, .. }) =
+            (input, event)
+            && reply.attempt != *attempt
+        {
+            return Err(broken(Rule::U1, *seq, "a refusal of another attempt"));
         }
         let was_lost = matches!(input, Input::Recovered);
         if let Event::StepUnknown { elapsed, .. } | Event::CompensationUnknown { elapsed, .. } = event

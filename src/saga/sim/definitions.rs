@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::saga::definition::{Call, Definition, PendingPolicy, Probe, RetryPolicy, Step};
+use crate::saga::definition::{
+    Call, Definition, EventRule, PendingPolicy, Probe, RetryPolicy, Step, Trigger,
+};
 use crate::saga::expr::{Expr, Template};
 use crate::saga::ids::{ActionName, DefinitionName, Digest, ParticipantName, StepIx, StepName, Version};
 use crate::saga::plan::Plan;
@@ -47,6 +49,8 @@ pub struct Blueprint {
     pub lock_wait: Duration,
     /// Every edge turned round: what a saga that undoes in the wrong order would go by.
     pub is_reversed: bool,
+    /// Whether it writes outbox records, one of which cannot be made.
+    pub has_events: bool,
 }
 
 /// One step of a [`Blueprint`]; `after` names steps by their place.
@@ -63,6 +67,7 @@ pub struct StepPlan {
     pub pending: PendingPolicy,
     pub concurrency: u32,
     pub is_fan_out: bool,
+    pub items: &'static str,
     pub has_compensation: bool,
     pub compensate_on_refusal: bool,
     pub has_probe: bool,
@@ -84,6 +89,7 @@ impl StepPlan {
             pending: PendingPolicy { interval: Duration::from_millis(500), max: Duration::from_secs(2) },
             concurrency: 2,
             is_fan_out: false,
+            items: "input.items",
             has_compensation: kind == StepKind::Compensatable,
             compensate_on_refusal: false,
             has_probe: false,
@@ -126,7 +132,7 @@ impl StepPlan {
         Step {
             name: StepName::parse(&self.name).unwrap(),
             kind: self.kind,
-            for_each: self.is_fan_out.then(|| Expr::compile("input.items").unwrap()),
+            for_each: self.is_fan_out.then(|| Expr::compile(self.items).unwrap()),
             concurrency: self.concurrency,
             when: self.when.map(|when| Expr::compile(when).unwrap()),
             action: self.call(&format!("do-{}", self.name), self.attempts, self.has_broken_input),
@@ -140,7 +146,13 @@ impl StepPlan {
 
 impl Blueprint {
     pub fn new(steps: Vec<StepPlan>) -> Self {
-        Self { steps, deadline: None, lock_wait: Duration::from_secs(5), is_reversed: false }
+        Self {
+            steps,
+            deadline: None,
+            lock_wait: Duration::from_secs(5),
+            is_reversed: false,
+            has_events: false,
+        }
     }
 
     pub fn build(&self) -> Arc<Definition> {
@@ -149,7 +161,9 @@ impl Blueprint {
         if self.is_reversed {
             let mut turned = vec![Vec::new(); after.len()];
             for (ix, waits_for) in (0u32..).map(StepIx).zip(&after) {
-                waits_for.iter().for_each(|before| turned[before.at()].push(ix));
+                for before in waits_for {
+                    turned[before.at()].push(ix);
+                }
             }
             after = turned;
         }
@@ -164,7 +178,7 @@ impl Blueprint {
             lock_wait: self.lock_wait,
             steps: self.steps.iter().map(StepPlan::build).collect(),
             plan: Plan::new(after).unwrap(),
-            events: Vec::new(),
+            events: if self.has_events { events() } else { Vec::new() },
             output: None,
         })
     }
@@ -192,6 +206,7 @@ impl Blueprint {
             steps.push(common(chance, plan).with(|step| step.is_fan_out = is_fan_out));
         }
         let mut blueprint = Self::new(steps);
+        blueprint.has_events = chance.one_in(4);
         blueprint.deadline =
             chance.one_in(3).then(|| Duration::from_millis(300 + u64::from(chance.small(5_000))));
         blueprint.shuffle(chance);
@@ -211,6 +226,17 @@ impl Blueprint {
             step.after = step.after.iter().map(|&old| place_of(old)).collect();
         }
     }
+}
+
+fn events() -> Vec<EventRule> {
+    let all =
+        [Trigger::Started, Trigger::Committed, Trigger::Compensating, Trigger::Compensated, Trigger::Blocked];
+    let broken = || Template::text(&format!("${{{BROKEN}}}")).unwrap();
+    let rule = |on: Trigger| {
+        let data = (on == Trigger::Blocked).then(broken);
+        EventRule { on, topic: "topic".to_owned(), key: None, data }
+    };
+    all.map(rule).into()
 }
 
 fn compensatable(chance: &mut Chance, n: u32, after: &[u32]) -> StepPlan {
@@ -237,6 +263,7 @@ fn common(chance: &mut Chance, plan: StepPlan) -> StepPlan {
         step.elapsed = if chance.one_in(3) { Duration::from_millis(2_500) } else { Duration::ZERO };
         step.pending.max = Duration::from_millis(600 + 200 * chance.below(10));
         step.has_probe = chance.one_in(2);
+        step.items = if chance.one_in(20) { "input.nothing" } else { "input.items" };
         step.when = chance.one_in(8).then_some("size(input.items) > 1");
     })
 }

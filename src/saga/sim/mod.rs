@@ -10,27 +10,36 @@
 //!
 //! `SAGAD_SIM_CASES=n` runs more cases, `SAGAD_SIM_SEED=n` exactly one.
 
-mod definitions;
+pub(super) mod definitions;
 mod ending;
+mod model;
 mod mutants;
 mod participants;
-mod world;
+pub(super) mod world;
+
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use crate::saga::ids::LockKey;
 use crate::saga::input::{Act, Input, Resolution};
 use crate::saga::json::Json;
+use crate::saga::words::SagaStatus;
 use definitions::{Blueprint, Chance, PARTICIPANTS};
 use mutants::{Core, Mutant};
 use participants::Mood;
 use world::{Check, World};
 
 /// Cases of one ordinary run.
-const CASES: u64 = 1_500;
+const CASES: u64 = 2_500;
 /// Cases within which each mutant must be found out.
 const CASES_PER_MUTANT: u64 = 1_500;
+/// Cases that show every kind of fact.
+const CASES_FOR_COVERAGE: u64 = 800;
+/// Kinds of facts there are.
+const KINDS_OF_FACTS: usize = 31;
 /// Sagas in one world.
 const SAGAS_MAX: usize = 3;
 
@@ -93,8 +102,8 @@ fn case() -> impl Strategy<Value = Case> {
         .prop_map(|(definitions, size, has_barrier, ops)| Case { definitions, size, has_barrier, ops })
 }
 
-/// Plays a case to its end.
-fn play(case: &Case, core: Core) -> Check {
+/// Plays a case to its end; the world as it is then.
+fn play(case: &Case, core: Core) -> Check<World> {
     let mut world = World::new(core, case.has_barrier);
     let mut chance = Chance(case.definitions);
     start_one(&mut world, &mut chance, case.size)?;
@@ -102,7 +111,8 @@ fn play(case: &Case, core: Core) -> Check {
         happen(&mut world, &mut chance, case.size, op)?;
         world.check_locks()?;
     }
-    world.end_well()
+    world.end_well()?;
+    Ok(world)
 }
 
 fn start_one(world: &mut World, chance: &mut Chance, size: u8) -> Check {
@@ -183,18 +193,21 @@ fn an_act(world: &World, run: usize, act: u8, step: u8) -> Act {
 
 /// Plays the case that `seed` stands for; shrinks it when it fails.
 fn play_seed(seed: u64, core: Core, shrinks_max: u32) -> Result<(), String> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config =
         Config { cases: 1, failure_persistence: None, max_shrink_iters: shrinks_max, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let outcome = TestRunner::new_with_rng(config, rng)
-        .run(&case(), |case| play(&case, core).map_err(proptest::test_runner::TestCaseError::fail));
+    let outcome = TestRunner::new_with_rng(config, numbers(seed))
+        .run(&case(), |case| play(&case, core).map(drop).map_err(TestCaseError::fail));
     match outcome {
         Ok(()) => Ok(()),
         Err(TestError::Fail(reason, case)) => Err(format!("{reason}\n{case:#?}")),
         Err(TestError::Abort(reason)) => Err(reason.to_string()),
     }
+}
+
+fn numbers(seed: u64) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
 fn number_from_environment(name: &str) -> Option<u64> {
@@ -224,4 +237,26 @@ fn is_found_out(mutant: Mutant) -> Option<u64> {
 fn every_seeded_mistake_is_found_out() {
     let missed: Vec<Mutant> = Mutant::ALL.into_iter().filter(|&m| is_found_out(m).is_none()).collect();
     assert!(missed.is_empty(), "nothing noticed {missed:?}");
+}
+
+/// What chance never brings about is not tested by it.
+#[test]
+fn the_simulated_world_sees_every_kind_of_fact_and_every_end() {
+    let mut runner = TestRunner::new_with_rng(Config::default(), numbers(1));
+    let (mut facts, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..CASES_FOR_COVERAGE {
+        let case = case().new_tree(&mut runner).expect("nothing is filtered").current();
+        let world = play(&case, Core::default()).expect("all invariants hold");
+        for run in &world.runs {
+            facts.extend(run.journal.iter().map(|fact| fact.event.type_name()));
+            ends.insert((run.saga.status(), run.saga.uncertain));
+        }
+    }
+    assert_eq!(facts.len(), KINDS_OF_FACTS, "{facts:?}");
+    let [completed, compensated] = [SagaStatus::Completed, SagaStatus::Compensated];
+    let certain_or_not = |status| [(status, false), (status, true)];
+    for end in certain_or_not(completed).into_iter().chain(certain_or_not(compensated)) {
+        assert!(ends.contains(&end), "{end:?} is not among {ends:?}");
+    }
+    assert!(ends.contains(&(SagaStatus::Abandoned, true)));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::definitions::Blueprint;
 use crate::saga::apply::apply;
-use crate::saga::decide::{Decision, NewSaga, decide, start};
+use crate::saga::decide::{Decision, decide};
 use crate::saga::duties::{Duties, duties};
 use crate::saga::event::{CallInput, Event, Fact};
 use crate::saga::input::{Context, Input, Reach, Rejection, Reply};
@@ -72,10 +72,6 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn start(self, new: NewSaga, ctx: &Context<'_>) -> Decision {
-        start(new, ctx)
-    }
-
     pub fn decide(
         self,
         blueprint: &Blueprint,

@@ -118,8 +118,9 @@ impl Participants {
         }
     }
 
-    /// A probe: it makes sure that what has not happened will not happen.
-    pub fn probe(&mut self, key: Key, mood: Mood) -> Outcome {
+    /// A probe: it makes sure that what has not happened will not happen, unless the step is one
+    /// that will be tried until it has.
+    pub fn probe(&mut self, key: Key, mood: Mood, remembers: bool) -> Outcome {
         if !self.has_barrier && mood != Mood::Does {
             return Outcome::Unsupported;
         }
@@ -128,8 +129,12 @@ impl Participants {
             (_, Mood::Fails | Mood::DoesAndFails) => error(),
             (Stand::Applied, _) => done(),
             (Stand::Working, Mood::Delays) => Outcome::Pending(None),
+            (Stand::Working, Mood::Does) => {
+                (entry.stand, entry.effects) = (Stand::Applied, entry.effects + 1);
+                done()
+            }
             (Stand::Unseen | Stand::Working, _) => {
-                entry.stand = Stand::Tombstone;
+                entry.stand = if remembers { Stand::Tombstone } else { Stand::Unseen };
                 refused("NOT_FOUND")
             }
             (Stand::Refused | Stand::Undone | Stand::Tombstone, _) => refused("NOT_FOUND"),

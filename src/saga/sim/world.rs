@@ -7,7 +7,7 @@ use super::definitions::Blueprint;
 use super::mutants::Core;
 use super::participants::{Mood, Participants, Stand};
 use crate::saga::apply::replay;
-use crate::saga::decide::{Decision, NewSaga};
+use crate::saga::decide::{Decision, NewSaga, start};
 use crate::saga::definition::Definition;
 use crate::saga::duties::Duties;
 use crate::saga::event::{Event, Fact};
@@ -101,7 +101,7 @@ impl World {
             locks_held,
         };
         let (reach, now, epoch) = (self.away.clone(), self.now, self.epoch);
-        let Decision { facts, next, .. } = self.core.start(new, &Context { now, epoch, reach: &reach });
+        let Decision { facts, next, .. } = start(new, &Context { now, epoch, reach: &reach });
         check_journal(&facts, &definition).map_err(|violation| violation.to_string())?;
         let (sent, in_flight, inputs) = Default::default();
         let asserted = BTreeSet::new();
@@ -241,7 +241,7 @@ impl World {
                 let outcome = match call.phase {
                     Phase::Action => self.participants.act(key, mood, remembers),
                     Phase::Compensation => self.participants.undo(key, mood),
-                    Phase::Probe => self.participants.probe(key, mood),
+                    Phase::Probe => self.participants.probe(key, mood, remembers),
                 };
                 let reply = Reply { at: call.at, phase: call.phase, attempt: call.attempt, outcome };
                 self.net.push(Message::Response { run, reply });
@@ -282,7 +282,8 @@ impl World {
             if !is_done {
                 entry.stand = Stand::Unseen;
             }
-            self.participants.act((run, at), mood, true)
+            let remembers = self.runs[run].saga.step(at).kind != StepKind::Retriable;
+            self.participants.act((run, at), mood, remembers)
         };
         let outcome = match outcome {
             Outcome::Done(output) => Completion::Done(output),
