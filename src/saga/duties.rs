@@ -1,7 +1,7 @@
 //! What a state owes: the calls that should be in flight, the next wake-up, who is waited for.
 
-use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::definition::Probe;
+use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::input::{CallDuty, Reach};
 use super::json::Json;
 use super::ready;

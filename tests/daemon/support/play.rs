@@ -73,7 +73,11 @@ impl<'d> Play<'d> {
 
     /// The full source that `body` stands for.
     pub fn source(&self, body: &str) -> String {
-        format!("saga: {}\n{}", self.name, body.replace("call: shop.", &format!("call: {}.", self.participant)))
+        format!(
+            "saga: {}\n{}",
+            self.name,
+            body.replace("call: shop.", &format!("call: {}.", self.participant))
+        )
     }
 
     /// Registers a further version.
@@ -188,6 +192,7 @@ impl<'d> Play<'d> {
     }
 
     /// An act on a saga with a reason.
+    #[expect(clippy::unused_self, reason = "it reads as the play's own act")]
     pub fn act(&self, id: &str, act: RepairAct, step: &str) -> RepairRequest {
         RepairRequest {
             saga_id: id.to_owned(),
