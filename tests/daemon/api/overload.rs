@@ -98,17 +98,17 @@ async fn an_input_over_the_configured_limit_is_refused() -> Result<()> {
 #[tokio::test]
 async fn a_saga_that_would_outgrow_its_journal_comes_to_rest_and_harms_nobody() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let daemon = Launch::on(folder.path()).start()?;
+    let daemon = narrow(folder.path(), "input_max_bytes = 65536\nsaga_max_bytes = 262144")?;
     let body = "steps:
   - { name: each, for_each: \"${input.items}\", action: { call: shop.big, input: {} }, compensation: { call: shop.undo, input: {} } }";
-    let big = format!("\"{}\"", "x".repeat(1_000_000));
+    let big = format!("\"{}\"", "x".repeat(60_000));
     let play = Play::on(&daemon, body, move |call| match call.action.as_str() {
         "big" => Answer::Done(big.clone()),
         _ => Answer::done(),
     })
     .await?;
-    // Twenty outputs of a megabyte do not fit the journal.
-    let items: Vec<u32> = (0..20).collect();
+    // Ten outputs of 60 kB do not fit a journal of 256 KiB.
+    let items: Vec<u32> = (0..10).collect();
     let id = play.start("a", &format!("{{\"items\":{items:?}}}")).await?;
     let other = Play::on(&daemon, ONE, |_| Answer::done()).await?;
     assert_eq!(other.run("a", "{}").await?.status(), SagaStatus::Completed);
@@ -122,7 +122,7 @@ async fn a_saga_that_would_outgrow_its_journal_comes_to_rest_and_harms_nobody() 
         }
     };
     let item = tokio::time::timeout(PATIENCE, set_aside).await.context("nobody hears of it")??;
-    assert!(item.reason.contains("limit") && !item.suggested_command.is_empty(), "{item:?}");
+    assert!(item.reason.contains("262144") && !item.suggested_command.is_empty(), "{item:?}");
     assert_eq!(other.run("b", "{}").await?.status(), SagaStatus::Completed);
     Ok(())
 }

@@ -16,9 +16,6 @@ use tonic::transport::{Channel, Endpoint};
 /// How long a daemon may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
-/// The largest answer about one saga that a test takes.
-const SAGA_MAX_BYTES: usize = 64 * 1024 * 1024;
-
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
     child: Child,
@@ -120,8 +117,7 @@ impl Daemon {
 
     /// A client of `SagaService`.
     pub fn sagas(&self) -> SagaServiceClient<Channel> {
-        // A saga with large outputs is larger than the 4 MiB that clients take by default.
-        SagaServiceClient::new(self.channel()).max_decoding_message_size(SAGA_MAX_BYTES)
+        SagaServiceClient::new(self.channel())
     }
 
     /// A client of `DefinitionService`.
