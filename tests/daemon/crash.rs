@@ -5,7 +5,6 @@
 //! afterwards, and every call must have had its intent stored before it left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -63,12 +63,14 @@ fn settings(play: &Play<'_>) -> insta::Settings {
 }
 
 async fn ordering() -> Result<Play<'static>> {
-    Play::on(DAEMON.daemon(), ORDER, |call| match (call.saga.rsplit('/').next(), call.action.as_str(), call.attempt) {
-        (Some("refused" | "stuck"), "order", _) => Answer::Refused("EMPTY", "none left"),
-        (Some("stuck"), "back", 1) => Answer::Refused("CLOSED", "the account is closed"),
-        (Some("slow"), "order", _) => Gate::closed().then(Answer::Hang),
-        (_, "take", _) => Answer::Done(call.input.clone()),
-        _ => Answer::done(),
+    Play::on(DAEMON.daemon(), ORDER, |call| {
+        match (call.saga.rsplit('/').next(), call.action.as_str(), call.attempt) {
+            (Some("refused" | "stuck"), "order", _) => Answer::Refused("EMPTY", "none left"),
+            (Some("stuck"), "back", 1) => Answer::Refused("CLOSED", "the account is closed"),
+            (Some("slow"), "order", _) => Gate::closed().then(Answer::Hang),
+            (_, "take", _) => Answer::Done(call.input.clone()),
+            _ => Answer::done(),
+        }
     })
     .await
 }
@@ -78,7 +80,19 @@ async fn an_order_from_start_to_end() -> Result<()> {
     let play = ordering().await?;
     let id = play.id("good");
     let input = r#"{"n":9007199254740993}"#;
-    let start = ["start", &play.name, "--id", &id, "--input", input, "--label", "region=kr", "--wait", "--wait-for", "ended"];
+    let start = [
+        "start",
+        &play.name,
+        "--id",
+        &id,
+        "--input",
+        input,
+        "--label",
+        "region=kr",
+        "--wait",
+        "--wait-for",
+        "ended",
+    ];
     let started = ends(0, &start).await;
     assert!(started.contains("COMPLETED"), "{started}");
     assert_eq!(ends(0, &["wait", &id, "--for", "ended"]).await.split_whitespace().nth(1), Some("COMPLETED"));
@@ -100,9 +114,12 @@ async fn an_order_from_start_to_end() -> Result<()> {
 #[tokio::test]
 async fn the_exit_code_tells_how_the_saga_ended() -> Result<()> {
     let play = ordering().await?;
-    let (good, refused, stuck, slow) = (play.id("good"), play.id("refused"), play.id("stuck"), play.id("slow"));
+    let (good, refused, stuck, slow) =
+        (play.id("good"), play.id("refused"), play.id("stuck"), play.id("slow"));
     let started = |id: &str| ["start".to_owned(), play.name.clone(), "--id".to_owned(), id.to_owned()];
-    for (code, id, wait) in [(0, &good, "--wait"), (3, &refused, "--wait"), (4, &stuck, "--wait"), (5, &slow, "--wait=200ms")] {
+    for (code, id, wait) in
+        [(0, &good, "--wait"), (3, &refused, "--wait"), (4, &stuck, "--wait"), (5, &slow, "--wait=200ms")]
+    {
         let words = started(id);
         let words: Vec<&str> = words.iter().map(String::as_str).chain([wait]).collect();
         ends(code, &words).await;
@@ -171,7 +188,12 @@ async fn definitions_are_checked_applied_shown_and_retired() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("order.yaml");
     let path = file.display().to_string();
-    std::fs::write(&file, play.source("description: New.\nsteps: [{ name: only, action: { call: shop.take }, compensation: none }]\n"))?;
+    std::fs::write(
+        &file,
+        play.source(
+            "description: New.\nsteps: [{ name: only, action: { call: shop.take }, compensation: none }]\n",
+        ),
+    )?;
     ends(0, &["def", "check", &path]).await;
     ends(0, &["def", "apply", &path]).await;
     ends(0, &["def", "apply", &path]).await;

@@ -13,7 +13,9 @@ static DAEMON: Shared = Shared::new();
 
 /// Runs one step whose input is `template` (YAML) and gives what it was called with.
 async fn given(template: &str, input: &str) -> Result<Value> {
-    let body = format!("steps:\n  - name: only\n    action: {{ call: shop.do, input: {template} }}\n    compensation: none");
+    let body = format!(
+        "steps:\n  - name: only\n    action: {{ call: shop.do, input: {template} }}\n    compensation: none"
+    );
     let play = Play::on(DAEMON.daemon(), &body, |_| Answer::done()).await?;
     let saga = play.run("a", input).await?;
     assert_eq!(saga.status(), SagaStatus::Completed, "{template}: {saga:#?}");
@@ -35,7 +37,8 @@ async fn a_whole_expression_keeps_its_type_and_one_in_text_becomes_text() -> Res
 #[tokio::test]
 async fn expressions_calculate_exactly_at_the_edges() -> Result<()> {
     let template = r#"{ less: "${input.big - 1}", same: "${input.big == 9007199254740993}", min: "${input.min}", umax: "${input.umax}", sum: "${input.l.map(x, x * 2)}", text: "${string(input.big)}", max: "${input.l.exists(x, x > 2)}" }"#;
-    let input = r#"{"big":9007199254740993,"min":-9223372036854775808,"umax":18446744073709551615,"l":[1,2,3]}"#;
+    let input =
+        r#"{"big":9007199254740993,"min":-9223372036854775808,"umax":18446744073709551615,"l":[1,2,3]}"#;
     let expected = json!({
         "less": 9_007_199_254_740_992_u64, "same": true, "min": i64::MIN, "umax": u64::MAX, "sum": [2, 4, 6],
         "text": "9007199254740993", "max": true
@@ -96,7 +99,11 @@ async fn an_action_whose_expression_fails_is_refused_with_nothing_called() -> Re
         );
         let play = Play::on(DAEMON.daemon(), &body, |_| Answer::done()).await?;
         let saga = play.run(&n.to_string(), input).await?;
-        assert_eq!((saga.status(), failure_code(&saga)), (SagaStatus::Compensated, "EXPRESSION"), "{expression}");
+        assert_eq!(
+            (saga.status(), failure_code(&saga)),
+            (SagaStatus::Compensated, "EXPRESSION"),
+            "{expression}"
+        );
         assert_eq!(play.called(&saga.saga_id), ["action first", "compensation first"], "{expression}");
         assert!(step(&saga, "bad").failure.as_ref().is_some_and(|f| !f.message.is_empty()));
     }

@@ -16,7 +16,9 @@ use crate::support::shared::Shared;
 static DAEMON: Shared = Shared::new();
 
 fn source(name: &str, description: &str) -> String {
-    format!("saga: {name}\ndescription: {description}\nsteps: [{{ name: only, action: {{ call: shop.do }}, compensation: none }}]\n")
+    format!(
+        "saga: {name}\ndescription: {description}\nsteps: [{{ name: only, action: {{ call: shop.do }}, compensation: none }}]\n"
+    )
 }
 
 async fn register(source: &str) -> Result<RegisterDefinitionResponse, Status> {
@@ -46,7 +48,11 @@ async fn versions_count_up_and_the_same_source_is_the_same_version() -> Result<(
     assert_ne!(one.digest, two.digest);
     let again = register(&source(&name, "one")).await?;
     assert_eq!((again.existed, again.definition.as_ref().context("one")?.version), (true, 1));
-    assert_eq!(get(DAEMON.daemon(), &name, 0).await?.version, 2, "an older source does not become the newest");
+    assert_eq!(
+        get(DAEMON.daemon(), &name, 0).await?.version,
+        2,
+        "an older source does not become the newest"
+    );
     let white_space = register(&format!("{}\n", source(&name, "two"))).await?;
     assert_eq!(white_space.definition.context("three")?.version, 3, "the bytes count");
     Ok(())
@@ -214,7 +220,8 @@ async fn lists_are_in_order_of_name_and_version_and_have_pages() -> Result<()> {
     let expected: Vec<_> = ["a", "b"].iter().flat_map(|n| (1..=3).map(move |v| (n, v))).collect();
     let expected: Vec<_> = expected.into_iter().map(|(n, v)| (format!("{stem}-{n}"), v)).collect();
     assert_eq!(found, expected);
-    let request = ListDefinitionsRequest { name: format!("{stem}-a"), active_only: true, ..Default::default() };
+    let request =
+        ListDefinitionsRequest { name: format!("{stem}-a"), active_only: true, ..Default::default() };
     let page = DAEMON.daemon().definitions().list_definitions(request).await?.into_inner();
     assert_eq!(page.definitions.iter().map(|one| one.version).collect::<Vec<_>>(), [1, 3]);
     Ok(())
@@ -227,7 +234,8 @@ async fn a_page_token_belongs_to_its_request() -> Result<()> {
     }
     let request = ListDefinitionsRequest { page_size: 1, ..Default::default() };
     let page = DAEMON.daemon().definitions().list_definitions(request.clone()).await?.into_inner();
-    let other = ListDefinitionsRequest { active_only: true, page_token: page.next_page_token, ..request.clone() };
+    let other =
+        ListDefinitionsRequest { active_only: true, page_token: page.next_page_token, ..request.clone() };
     let garbage = ListDefinitionsRequest { page_token: "garbage".to_owned(), ..request.clone() };
     let huge = ListDefinitionsRequest { page_size: 1001, ..request };
     for (field, request) in [("page_token", other), ("page_token", garbage), ("page_size", huge)] {
@@ -270,7 +278,8 @@ async fn each_broken_rule_is_refused_with_its_place() -> Result<()> {
         assert_eq!(status.code(), Code::InvalidArgument, "{what}: {status:?}");
         let details = status.get_details_bad_request().with_context(|| format!("{what}: no details"))?;
         let place = details.field_violations.iter().any(|v| {
-            v.field.starts_with("source") && format!("{} {}", v.field, v.description).chars().any(|c| c.is_ascii_digit())
+            v.field.starts_with("source")
+                && format!("{} {}", v.field, v.description).chars().any(|c| c.is_ascii_digit())
         });
         assert!(place, "{what}: {:?}", details.field_violations);
         assert_eq!(get(DAEMON.daemon(), &name, 0).await.unwrap_err().code(), Code::NotFound, "{what}");
@@ -294,9 +303,14 @@ async fn every_problem_of_a_source_is_told_at_once() -> Result<()> {
 async fn hostile_sources_are_refused_quickly() -> Result<()> {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\nsaga: x\nsteps: *f";
     let deep = format!("saga: x\nsteps: {}{}", "[".repeat(20_000), "]".repeat(20_000));
-    let parens = format!("saga: x\nsteps: [{{ name: a, action: {{ call: s.a, input: {{ x: \"${{{}1{}}}\" }} }}, compensation: none }}]", "(".repeat(5_000), ")".repeat(5_000));
+    let parens = format!(
+        "saga: x\nsteps: [{{ name: a, action: {{ call: s.a, input: {{ x: \"${{{}1{}}}\" }} }}, compensation: none }}]",
+        "(".repeat(5_000),
+        ")".repeat(5_000)
+    );
     let huge = format!("saga: x\ndescription: {}\nsteps: []", "x".repeat(3 * 1024 * 1024));
-    for (what, text) in [("empty", ""), ("bomb", bomb), ("deep", &deep), ("parens", &parens), ("huge", &huge)] {
+    for (what, text) in [("empty", ""), ("bomb", bomb), ("deep", &deep), ("parens", &parens), ("huge", &huge)]
+    {
         let refused = tokio::time::timeout(std::time::Duration::from_secs(10), register(text)).await;
         let status = refused.with_context(|| what.to_owned())?.expect_err(what);
         let expected = [Code::InvalidArgument, Code::ResourceExhausted, Code::OutOfRange];
@@ -315,8 +329,10 @@ async fn two_clients_registering_at_once_share_one_version() -> Result<()> {
     assert_eq!(made.into_iter().filter(|made| *made).count(), 1);
     let differing = (0..8).map(|n| source(&name, &n.to_string())).collect::<Vec<_>>();
     let answers = futures::future::join_all(differing.iter().map(|text| register(text))).await;
-    let mut versions: Vec<u32> =
-        answers.into_iter().map(|a| a.map(|a| a.definition.unwrap_or_default().version)).collect::<Result<_, _>>()?;
+    let mut versions: Vec<u32> = answers
+        .into_iter()
+        .map(|a| a.map(|a| a.definition.unwrap_or_default().version))
+        .collect::<Result<_, _>>()?;
     versions.sort_unstable();
     assert_eq!(versions, [2, 3, 4, 5, 6, 7, 8, 9]);
     Ok(())

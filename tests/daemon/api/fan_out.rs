@@ -59,9 +59,10 @@ async fn an_empty_list_succeeds_at_once() -> Result<()> {
 #[tokio::test]
 async fn what_is_no_list_fails_the_step_with_nothing_called() -> Result<()> {
     let play = Play::on(DAEMON.daemon(), EACH, |_| Answer::done()).await?;
-    for (n, input) in [r#"{"items":null}"#, "{}", r#"{"items":{"a":1}}"#, r#"{"items":"abc"}"#, r#"{"items":3}"#]
-        .into_iter()
-        .enumerate()
+    for (n, input) in
+        [r#"{"items":null}"#, "{}", r#"{"items":{"a":1}}"#, r#"{"items":"abc"}"#, r#"{"items":3}"#]
+            .into_iter()
+            .enumerate()
     {
         let saga = play.run(&n.to_string(), input).await?;
         assert_eq!((saga.status(), failure_code(&saga)), (SagaStatus::Compensated, "EXPRESSION"), "{input}");

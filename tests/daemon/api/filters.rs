@@ -24,11 +24,13 @@ const BODY: &str = "steps:
 /// One saga in each state: their definition's and their participant's name.
 async fn cast() -> Result<&'static (String, String)> {
     CAST.get_or_try_init(|| async {
-        let play = Play::on(DAEMON.daemon(), BODY, |call| match (call.saga.rsplit('/').next(), call.action.as_str()) {
-            (Some("retrying"), "take") => Answer::Status(Code::Unavailable),
-            (Some("refused"), "take") => Answer::Refused("EMPTY", "none left: a timeout, they say"),
-            (Some("flying"), "take") => Gate::closed().then(Answer::Hang),
-            _ => Answer::done(),
+        let play = Play::on(DAEMON.daemon(), BODY, |call| {
+            match (call.saga.rsplit('/').next(), call.action.as_str()) {
+                (Some("retrying"), "take") => Answer::Status(Code::Unavailable),
+                (Some("refused"), "take") => Answer::Refused("EMPTY", "none left: a timeout, they say"),
+                (Some("flying"), "take") => Gate::closed().then(Answer::Hang),
+                _ => Answer::done(),
+            }
         })
         .await?;
         for (end, n, region) in [
@@ -58,10 +60,15 @@ async fn cast() -> Result<&'static (String, String)> {
 }
 
 async fn list(daemon: &Daemon, filter: &str) -> Result<BTreeSet<String>> {
-    let request = ListSagasRequest { filter: filter.to_owned(), with_total: true, ..ListSagasRequest::default() };
+    let request =
+        ListSagasRequest { filter: filter.to_owned(), with_total: true, ..ListSagasRequest::default() };
     let answer = daemon.sagas().list_sagas(request).await.with_context(|| filter.to_owned())?.into_inner();
     assert!(answer.total_known && answer.total == answer.sagas.len() as u64, "{filter}");
-    Ok(answer.sagas.into_iter().map(|saga| saga.saga_id.rsplit('/').next().unwrap_or_default().to_owned()).collect())
+    Ok(answer
+        .sagas
+        .into_iter()
+        .map(|saga| saga.saga_id.rsplit('/').next().unwrap_or_default().to_owned())
+        .collect())
 }
 
 /// The filter finds exactly these of the cast.
@@ -158,11 +165,34 @@ async fn a_filter_that_cannot_be_is_refused_with_its_position() -> Result<()> {
     let long = format!("saga_id = \"{}\"", "x".repeat(4_096));
     let deep = format!("{}status = RUNNING{}", "(".repeat(1_500), ")".repeat(1_500));
     for filter in [
-        "status =", "status", "= RUNNING", "status = RUNNING AND", "(status = RUNNING", "status = RUNNING)",
-        "colour = red", "status = NO_SUCH", "status = running", "status > RUNNING", "age > soon", "age : 1m",
-        "version = x", "version : 1", "paused = maybe", "created > yesterday", "label. = x", "status = \"RUNNING",
-        "status = RUNNING status = RUNNING", "and", "status = RUNNING and paused = true", "status == RUNNING",
-        "age > 10", "version = -1", "version = 99999999999", "\u{0}", &long, &deep,
+        "status =",
+        "status",
+        "= RUNNING",
+        "status = RUNNING AND",
+        "(status = RUNNING",
+        "status = RUNNING)",
+        "colour = red",
+        "status = NO_SUCH",
+        "status = running",
+        "status > RUNNING",
+        "age > soon",
+        "age : 1m",
+        "version = x",
+        "version : 1",
+        "paused = maybe",
+        "created > yesterday",
+        "label. = x",
+        "status = \"RUNNING",
+        "status = RUNNING status = RUNNING",
+        "and",
+        "status = RUNNING and paused = true",
+        "status == RUNNING",
+        "age > 10",
+        "version = -1",
+        "version = 99999999999",
+        "\u{0}",
+        &long,
+        &deep,
     ] {
         let request = ListSagasRequest { filter: filter.to_owned(), ..ListSagasRequest::default() };
         let shown: String = filter.chars().take(60).collect();
@@ -172,7 +202,10 @@ async fn a_filter_that_cannot_be_is_refused_with_its_position() -> Result<()> {
         let details = status.get_details_bad_request().context("details")?;
         let description = &details.field_violations[0].description;
         if filter.len() <= 4_096 {
-            assert!(description.chars().any(|c| c.is_ascii_digit()), "{shown}: no position in {description:?}");
+            assert!(
+                description.chars().any(|c| c.is_ascii_digit()),
+                "{shown}: no position in {description:?}"
+            );
         }
     }
     Ok(())

@@ -15,7 +15,9 @@ static DAEMON: Shared = Shared::new();
 /// `name: after` lines for steps without compensation, each calling the action of its own name.
 fn graph(steps: &[(&str, &str)]) -> String {
     let line = |(name, after): &(&str, &str)| {
-        format!("  - {{ name: {name}, after: [{after}], action: {{ call: shop.{name} }}, compensation: none }}\n")
+        format!(
+            "  - {{ name: {name}, after: [{after}], action: {{ call: shop.{name} }}, compensation: none }}\n"
+        )
     };
     format!("steps:\n{}", steps.iter().map(line).collect::<String>())
 }
@@ -35,8 +37,15 @@ async fn steps_run_one_after_the_other_in_file_order() -> Result<()> {
     assert_eq!(
         play.words(&saga.saga_id).await?,
         [
-            "saga_started", "step_started one", "step_succeeded one", "step_started two", "step_succeeded two",
-            "step_started three", "step_succeeded three", "saga_committed", "saga_completed"
+            "saga_started",
+            "step_started one",
+            "step_succeeded one",
+            "step_started two",
+            "step_succeeded two",
+            "step_started three",
+            "step_succeeded three",
+            "saga_committed",
+            "saga_completed"
         ]
     );
     Ok(())
@@ -145,7 +154,9 @@ async fn an_unknown_outcome_is_tried_again_until_it_is_known() -> Result<()> {
     let body = "defaults: { retry: { initial: 1ms, max: 5ms, attempts: 10 } }
 steps: [{ name: only, action: { call: shop.do }, compensation: { call: shop.undo } }]";
     let play = Play::on(DAEMON.daemon(), body, |call| match call.attempt {
-        n @ 1..=4 => Answer::Status([Code::Unavailable, Code::Internal, Code::Aborted, Code::NotFound][n as usize - 1]),
+        n @ 1..=4 => {
+            Answer::Status([Code::Unavailable, Code::Internal, Code::Aborted, Code::NotFound][n as usize - 1])
+        }
         _ => Answer::with(r#"{"at":5}"#),
     })
     .await?;
@@ -266,7 +277,10 @@ async fn retriable_steps_wait_for_the_commit_whatever_they_depend_on() -> Result
     .await?;
     let id = play.start("a", "{}").await?;
     play.shop.seen(|call| call.step == "order").await;
-    assert_eq!(play.wait(&id, sagad::proto::WaitFor::Ended, Duration::from_millis(100)).await?.steps[0].attempts, 0);
+    assert_eq!(
+        play.wait(&id, sagad::proto::WaitFor::Ended, Duration::from_millis(100)).await?.steps[0].attempts,
+        0
+    );
     gate.open();
     play.ended(&id).await?;
     assert_eq!(play.called(&id), ["action order", "action mail"]);

@@ -40,8 +40,9 @@ fn nested(levels: usize) -> String {
 #[tokio::test]
 async fn integers_of_64_bits_pass_through_unchanged() -> Result<()> {
     let play = echo().await?;
-    for (n, number) in
-        ["9007199254740993", "18446744073709551615", "-9223372036854775808", "0", "-1"].into_iter().enumerate()
+    for (n, number) in ["9007199254740993", "18446744073709551615", "-9223372036854775808", "0", "-1"]
+        .into_iter()
+        .enumerate()
     {
         let saga = play.run(&n.to_string(), &format!("{{\"n\":{number}}}")).await?;
         assert_eq!(saga.status(), SagaStatus::Completed, "{saga:#?}");
@@ -85,8 +86,23 @@ async fn fractions_and_exponents_are_kept_as_numbers() -> Result<()> {
 async fn what_is_not_one_json_object_is_refused() -> Result<()> {
     let play = echo().await?;
     for input in [
-        "[]", "null", "1", "\"x\"", "true", "{", "{}{}", "{} x", "{'a':1}", "{\"a\":1,}", "{\"a\":NaN}", "{\"a\":01}",
-        "{\"a\":\"\\ud800\"}", "{\"a\":\"\u{1}\"}", "\u{feff}{}", " ", "{\"a\":1e999}",
+        "[]",
+        "null",
+        "1",
+        "\"x\"",
+        "true",
+        "{",
+        "{}{}",
+        "{} x",
+        "{'a':1}",
+        "{\"a\":1,}",
+        "{\"a\":NaN}",
+        "{\"a\":01}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":\"\u{1}\"}",
+        "\u{feff}{}",
+        " ",
+        "{\"a\":1e999}",
     ] {
         refused_input(&play, input).await?;
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use sagad::proto::{GetStatsRequest, ListOrder, ListSagasRequest, ListSagasResponse, Saga, SagaStatus, StartSagaRequest};
+use sagad::proto::{
+    GetStatsRequest, ListOrder, ListSagasRequest, ListSagasResponse, Saga, SagaStatus, StartSagaRequest,
+};
 use tonic::{Code, Status};
 
 use crate::support::daemon::{Daemon, Launch};
@@ -57,7 +59,8 @@ async fn newest_first_unless_asked_otherwise() -> Result<()> {
     ids.reverse();
     for order in [ListOrder::Unspecified, ListOrder::NewestFirst] {
         let newest = ListSagasRequest { page_size: 10, order: order.into(), ..of(&play) };
-        let found: Vec<String> = all(play.daemon, newest).await?.into_iter().map(|saga| saga.saga_id).collect();
+        let found: Vec<String> =
+            all(play.daemon, newest).await?.into_iter().map(|saga| saga.saga_id).collect();
         assert_eq!(found, ids);
     }
     Ok(())
@@ -101,8 +104,13 @@ async fn a_token_belongs_to_its_filter_and_order() -> Result<()> {
         ListSagasRequest { page_token: "é".repeat(10_000), ..request.clone() },
     ];
     for (n, other) in others.into_iter().enumerate() {
-        let status = page(play.daemon, &other).await.map(|page| page.sagas.len()).expect_err(&format!("case {n}"));
-        assert_eq!((status.code(), violations(&status)), (Code::InvalidArgument, vec!["page_token".to_owned()]), "{n}");
+        let status =
+            page(play.daemon, &other).await.map(|page| page.sagas.len()).expect_err(&format!("case {n}"));
+        assert_eq!(
+            (status.code(), violations(&status)),
+            (Code::InvalidArgument, vec!["page_token".to_owned()]),
+            "{n}"
+        );
     }
     let other_size = with(ListSagasRequest { page_size: 2, ..request });
     assert_eq!(page(play.daemon, &other_size).await?.sagas.len(), 2, "the size may change");
@@ -126,7 +134,10 @@ async fn too_large_pages_and_unknown_orders_are_refused() -> Result<()> {
 #[tokio::test]
 async fn totals_without_an_index_are_only_counted_when_asked_for() -> Result<()> {
     let play = several(DAEMON.daemon(), 3).await?;
-    let request = ListSagasRequest { filter: format!("definition = {} AND paused = false", play.name), ..Default::default() };
+    let request = ListSagasRequest {
+        filter: format!("definition = {} AND paused = false", play.name),
+        ..Default::default()
+    };
     let unknown = page(play.daemon, &request).await?;
     assert_eq!((unknown.sagas.len(), unknown.total, unknown.total_known), (3, 0, false));
     let counted = page(play.daemon, &ListSagasRequest { with_total: true, ..request }).await?;
@@ -251,7 +262,10 @@ async fn an_empty_store_lists_nothing() -> Result<()> {
     let data = tempfile::tempdir()?;
     let daemon = Launch::on(data.path()).start()?;
     let empty = page(&daemon, &ListSagasRequest::default()).await?;
-    assert_eq!((empty.sagas.len(), empty.total, empty.total_known, empty.next_page_token.as_str()), (0, 0, true, ""));
+    assert_eq!(
+        (empty.sagas.len(), empty.total, empty.total_known, empty.next_page_token.as_str()),
+        (0, 0, true, "")
+    );
     let status = daemon.sagas().start_saga(StartSagaRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     Ok(())

@@ -59,7 +59,8 @@ async fn waiters_get_the_lock_in_the_order_they_came() -> Result<()> {
     }
     let calls = play.shop.calls();
     let order: Vec<String> = calls.iter().filter(|c| c.action == "do").map(|c| c.saga.clone()).collect();
-    let expected: Vec<String> = ["holder", "0", "1", "2", "3", "4", "5", "6", "7"].map(|n| play.id(n)).to_vec();
+    let expected: Vec<String> =
+        ["holder", "0", "1", "2", "3", "4", "5", "6", "7"].map(|n| play.id(n)).to_vec();
     assert_eq!(order, expected);
     assert!(play.words(&play.id("3")).await?.contains(&"lock_granted".to_owned()));
     Ok(())
@@ -108,7 +109,11 @@ async fn a_wait_beyond_the_limit_ends_the_saga_with_nothing_called() -> Result<(
     assert!(failure.step.is_empty() && !failure.message.is_empty());
     gate.open();
     assert_eq!(play.ended(&holder).await?.status(), SagaStatus::Completed);
-    assert_eq!(play.run("next", r#"{"keys":["a"]}"#).await?.status(), SagaStatus::Completed, "no lock leaked");
+    assert_eq!(
+        play.run("next", r#"{"keys":["a"]}"#).await?.status(),
+        SagaStatus::Completed,
+        "no lock leaked"
+    );
     Ok(())
 }
 
@@ -217,7 +222,9 @@ async fn lock_keys_that_cannot_be_evaluated_refuse_the_start() -> Result<()> {
     for input in [r#"{"keys":[1]}"#, r#"{"keys":7}"#] {
         let status = play.send(play.request("a", input)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{input}");
-        assert!(violations(&status).iter().all(|field| field.starts_with("locks") || field.starts_with("input")));
+        assert!(
+            violations(&status).iter().all(|field| field.starts_with("locks") || field.starts_with("input"))
+        );
     }
     assert!(play.get(&play.id("a")).await.is_err(), "nothing was stored");
     Ok(())

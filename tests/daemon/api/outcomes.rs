@@ -191,7 +191,10 @@ async fn an_empty_output_is_null() -> Result<()> {
 async fn outputs_may_be_any_json_value() -> Result<()> {
     for output in ["7", "\"text\"", "[1,2]", "true", "null", "{\"a\":9007199254740993}"] {
         let (_play, saga) = always(Answer::with(output)).await?;
-        assert_eq!((saga.status(), step(&saga, "only").output_json.as_str()), (SagaStatus::Completed, output));
+        assert_eq!(
+            (saga.status(), step(&saga, "only").output_json.as_str()),
+            (SagaStatus::Completed, output)
+        );
     }
     Ok(())
 }
@@ -220,7 +223,10 @@ async fn a_call_carries_all_that_the_participant_needs() -> Result<()> {
     assert_eq!((actions.len(), undos.len()), (2, 2));
     assert_eq!((actions[0].attempt, actions[1].attempt), (1, 2));
     for pair in [&actions, &undos] {
-        assert_eq!((&pair[0].key, &pair[0].input, &pair[0].token), (&pair[1].key, &pair[1].input, &pair[1].token));
+        assert_eq!(
+            (&pair[0].key, &pair[0].input, &pair[0].token),
+            (&pair[1].key, &pair[1].input, &pair[1].token)
+        );
         assert!(pair[0].key.len() <= 64 && pair[0].key.is_ascii() && !pair[0].token.is_empty());
     }
     assert_ne!((&actions[0].key, &actions[0].token), (&undos[0].key, &undos[0].token));

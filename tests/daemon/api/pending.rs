@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sagad::proto::complete_step_request::Outcome;
-use sagad::proto::{
-    CompensationStatus, CompleteStepRequest, Done, Pending, Refused, SagaStatus, StepStatus,
-};
+use sagad::proto::{CompensationStatus, CompleteStepRequest, Done, Pending, Refused, SagaStatus, StepStatus};
 use tonic::{Code, Status};
 
 use crate::support::participant::{Answer, Gate};
@@ -108,7 +106,8 @@ async fn an_unknown_token_is_not_found_and_an_empty_one_invalid() -> Result<()> 
 async fn a_completion_without_a_definite_outcome_is_invalid() -> Result<()> {
     let play = working().await?;
     let (id, token) = pending(&play, "a").await?;
-    let useless = [None, Some(Outcome::Pending(Pending::default())), Some(done("{")), Some(done("{\"a\":1,\"a\":2}"))];
+    let useless =
+        [None, Some(Outcome::Pending(Pending::default())), Some(done("{")), Some(done("{\"a\":1,\"a\":2}"))];
     for outcome in useless {
         let status = complete(&play, &token, outcome.clone()).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{outcome:?}");
@@ -128,12 +127,19 @@ async fn pending_is_checked_by_a_probe_that_uses_up_no_attempt() -> Result<()> {
     .await?;
     let saga = play.run("a", "{}").await?;
     assert_eq!(saga.status(), SagaStatus::Completed);
-    assert_eq!((step(&saga, "work").attempts, step(&saga, "work").output_json.as_str()), (1, r#"{"ready":true}"#));
+    assert_eq!(
+        (step(&saga, "work").attempts, step(&saga, "work").output_json.as_str()),
+        (1, r#"{"ready":true}"#)
+    );
     let calls = play.shop.calls_of(&saga.saga_id);
     let probes: Vec<_> = calls.iter().filter(|call| call.phase == "probe").collect();
     assert_eq!(probes.len(), 20);
     let action = calls.iter().find(|call| call.step == "work").expect("the action");
-    assert!(probes.iter().all(|p| p.action_key == action.key && p.action_input == action.input && p.token == action.token));
+    assert!(
+        probes
+            .iter()
+            .all(|p| p.action_key == action.key && p.action_input == action.input && p.token == action.token)
+    );
     Ok(())
 }
 
@@ -181,7 +187,10 @@ async fn a_named_probe_is_called_instead_of_the_action() -> Result<()> {
     .await?;
     let saga = play.run("a", r#"{"n":7}"#).await?;
     let calls = play.shop.calls_of(&saga.saga_id);
-    assert_eq!((calls[1].phase, calls[1].action.as_str(), calls[1].input.as_str()), ("probe", "look", r#"{"about":7}"#));
+    assert_eq!(
+        (calls[1].phase, calls[1].action.as_str(), calls[1].input.as_str()),
+        ("probe", "look", r#"{"about":7}"#)
+    );
     assert_eq!(step(&saga, "work").output_json, r#"{"found":1}"#);
     Ok(())
 }
@@ -207,7 +216,10 @@ async fn a_cancelled_pending_step_is_probed_once_and_then_undone() -> Result<()>
     let (id, token) = pending(&play, "a").await?;
     play.cancel(&id).await?;
     let ended = play.ended(&id).await?;
-    assert_eq!((ended.status(), step(&ended, "work").status()), (SagaStatus::Compensated, StepStatus::Unknown));
+    assert_eq!(
+        (ended.status(), step(&ended, "work").status()),
+        (SagaStatus::Compensated, StepStatus::Unknown)
+    );
     assert_eq!(
         play.called(&id),
         ["action first", "action work", "probe work", "compensation work", "compensation first"]
@@ -215,7 +227,11 @@ async fn a_cancelled_pending_step_is_probed_once_and_then_undone() -> Result<()>
     let late = complete(&play, &token, Some(done("{}"))).await.unwrap_err();
     assert_eq!(late.code(), Code::FailedPrecondition);
     let after = play.get(&id).await?;
-    assert_eq!((after.status(), after.uncertain), (SagaStatus::Compensated, true), "a late success is recorded");
+    assert_eq!(
+        (after.status(), after.uncertain),
+        (SagaStatus::Compensated, true),
+        "a late success is recorded"
+    );
     assert!(play.words(&id).await?.contains(&"late_reply work".to_owned()));
     Ok(())
 }
@@ -272,7 +288,10 @@ async fn a_completion_that_overtakes_the_pending_answer_counts() -> Result<()> {
     complete(&play, &call.token, Some(done(r#"{"early":1}"#))).await?;
     gate.open();
     let ended = play.ended(&id).await?;
-    assert_eq!((ended.status(), step(&ended, "work").output_json.as_str()), (SagaStatus::Completed, r#"{"early":1}"#));
+    assert_eq!(
+        (ended.status(), step(&ended, "work").output_json.as_str()),
+        (SagaStatus::Completed, r#"{"early":1}"#)
+    );
     Ok(())
 }
 

@@ -33,7 +33,9 @@ async fn a_pivot_that_succeeds_commits_the_saga() -> Result<()> {
     assert_eq!((saga.status(), step(&saga, "pay").kind()), (SagaStatus::Completed, StepKind::Pivot));
     let words = play.words(&saga.saga_id).await?;
     let at = |word: &str| words.iter().position(|w| w == word).expect(word);
-    assert!(at("step_succeeded pay") < at("saga_committed") && at("saga_committed") < at("step_started mail"));
+    assert!(
+        at("step_succeeded pay") < at("saga_committed") && at("saga_committed") < at("step_started mail")
+    );
     Ok(())
 }
 
@@ -87,35 +89,50 @@ async fn a_blocked_pivot_resolved_as_failed_turns_back() -> Result<()> {
     let outcome = ResolveOutcome::Failed.into();
     play.repair(RepairRequest { outcome, ..play.act(&id, RepairAct::Resolve, "pay") }).await?;
     let saga = play.ended(&id).await?;
-    assert_eq!((saga.status(), failure_code(&saga), saga.uncertain), (SagaStatus::Compensated, "OPERATOR", true));
+    assert_eq!(
+        (saga.status(), failure_code(&saga), saga.uncertain),
+        (SagaStatus::Compensated, "OPERATOR", true)
+    );
     assert_eq!(play.called(&id).last().map(String::as_str), Some("compensation reserve"));
-    assert_eq!(step(&saga, "pay").compensation(), CompensationStatus::NotNeeded, "a pivot is never compensated");
+    assert_eq!(
+        step(&saga, "pay").compensation(),
+        CompensationStatus::NotNeeded,
+        "a pivot is never compensated"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_blocked_pivot_is_tried_again_when_told() -> Result<()> {
-    let play = paying(PAY, |attempt| if attempt < 4 { Answer::Status(Code::Unavailable) } else { Answer::done() });
+    let play =
+        paying(PAY, |attempt| if attempt < 4 { Answer::Status(Code::Unavailable) } else { Answer::done() });
     let play = play.await?;
     let id = play.start("a", "{}").await?;
     play.blocked(&id).await?;
     play.repair(play.act(&id, RepairAct::RetryNow, "pay")).await?;
     let saga = play.ended(&id).await?;
     assert_eq!((saga.status(), saga.uncertain), (SagaStatus::Completed, false), "nothing was asserted");
-    let keys: Vec<String> = play.shop.calls_of(&id).into_iter().filter(|c| c.phase == "action" && c.step == "pay").map(|c| c.key).collect();
+    let keys: Vec<String> = play
+        .shop
+        .calls_of(&id)
+        .into_iter()
+        .filter(|c| c.phase == "action" && c.step == "pay")
+        .map(|c| c.key)
+        .collect();
     assert!(keys.len() == 4 && keys.iter().all(|key| *key == keys[0]));
     Ok(())
 }
 
 /// The first attempt is lost, the second refused, and probes are answered by `probe`.
 async fn refused_after_unknown(probe: Answer) -> Result<(Play<'static>, String)> {
-    let play = Play::on(DAEMON.daemon(), PAY, move |call| match (call.step.as_str(), call.phase, call.attempt) {
-        ("pay", "probe", _) => probe.clone(),
-        ("pay", _, 1) => Answer::Status(Code::DeadlineExceeded),
-        ("pay", ..) => Answer::Refused("DECLINED", "no money, or no longer"),
-        _ => Answer::done(),
-    })
-    .await?;
+    let play =
+        Play::on(DAEMON.daemon(), PAY, move |call| match (call.step.as_str(), call.phase, call.attempt) {
+            ("pay", "probe", _) => probe.clone(),
+            ("pay", _, 1) => Answer::Status(Code::DeadlineExceeded),
+            ("pay", ..) => Answer::Refused("DECLINED", "no money, or no longer"),
+            _ => Answer::done(),
+        })
+        .await?;
     let id = play.start("a", "{}").await?;
     Ok((play, id))
 }
@@ -158,7 +175,10 @@ async fn a_cancel_after_the_pivots_intent_is_refused() -> Result<()> {
     let before = play.get(&id).await?;
     let refused = play.cancel(&id).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert_eq!(play.repair(play.act(&id, RepairAct::Cancel, "")).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        play.repair(play.act(&id, RepairAct::Cancel, "")).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
     assert_eq!(play.get(&id).await?, before);
     gate.open();
     assert_eq!(play.ended(&id).await?.status(), SagaStatus::Completed);
@@ -167,9 +187,15 @@ async fn a_cancel_after_the_pivots_intent_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn a_deadline_after_the_pivots_intent_is_ignored() -> Result<()> {
-    let body = format!("deadline: 300ms\n{}", PAY.replace("attempts: 3", "attempts: 0, factor: 1").replace("5ms", "20ms"));
+    let body = format!(
+        "deadline: 300ms\n{}",
+        PAY.replace("attempts: 3", "attempts: 0, factor: 1").replace("5ms", "20ms")
+    );
     let body = body.replace("initial: 1ms", "initial: 20ms");
-    let play = paying(&body, |attempt| if attempt < 40 { Answer::Status(Code::Unavailable) } else { Answer::done() });
+    let play = paying(
+        &body,
+        |attempt| if attempt < 40 { Answer::Status(Code::Unavailable) } else { Answer::done() },
+    );
     let saga = play.await?.run("a", "{}").await?;
     assert_eq!((saga.status(), step(&saga, "pay").attempts), (SagaStatus::Completed, 40));
     assert!(saga.failure.is_none());

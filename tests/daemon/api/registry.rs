@@ -204,8 +204,20 @@ async fn registrations_that_make_no_sense_are_invalid_and_say_where() -> Result<
         ("protocol", RegisterHandlersRequest { protocol: 0, ..good.clone() }),
         ("protocol", RegisterHandlersRequest { protocol: 77, ..good.clone() }),
         ("actions", RegisterHandlersRequest { actions: vec![], ..good.clone() }),
-        ("ttl", RegisterHandlersRequest { ttl: Some(prost_types::Duration { seconds: 3601, nanos: 0 }), ..good.clone() }),
-        ("ttl", RegisterHandlersRequest { ttl: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..good.clone() }),
+        (
+            "ttl",
+            RegisterHandlersRequest {
+                ttl: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
+                ..good.clone()
+            },
+        ),
+        (
+            "ttl",
+            RegisterHandlersRequest {
+                ttl: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+                ..good.clone()
+            },
+        ),
     ];
     for (field, request) in wrong {
         let status = register(request.clone()).await.expect_err(field);
@@ -213,7 +225,8 @@ async fn registrations_that_make_no_sense_are_invalid_and_say_where() -> Result<
         assert_eq!(violations(&status), [field], "{request:?}: {status:?}");
     }
     for actions in [&["a", "a"][..], &[""], &["a b"]] {
-        let status = register(RegisterHandlersRequest { actions: request("x", "y", actions).actions, ..good.clone() });
+        let status =
+            register(RegisterHandlersRequest { actions: request("x", "y", actions).actions, ..good.clone() });
         let status = status.await.expect_err("bad actions");
         assert_eq!(status.code(), Code::InvalidArgument, "{actions:?}");
         assert!(violations(&status).iter().all(|field| field.starts_with("actions")), "{status:?}");
@@ -229,7 +242,10 @@ async fn protocols_that_are_not_served_are_refused_naming_the_one_that_is() -> R
         unserved.protocol = protocol.into();
         unserved.actions[0].target = "POST /a".to_owned();
         let status = register(unserved).await.unwrap_err();
-        assert_eq!((status.code(), violations(&status)), (Code::InvalidArgument, vec!["protocol".to_owned()]));
+        assert_eq!(
+            (status.code(), violations(&status)),
+            (Code::InvalidArgument, vec!["protocol".to_owned()])
+        );
         let text = format!("{status:?}");
         assert!(text.contains("PROTOCOL_SAGAD"), "{text}");
     }
@@ -263,9 +279,13 @@ async fn participants_in_the_configuration_never_expire_and_cannot_leave() -> Re
     let shop = participant::Participant::scripted(|_| Answer::done()).await?;
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("sagad.toml");
-    let text = format!("[[participants]]\nname = \"fixed\"\nendpoint = \"http://{}\"\nactions = [\"do\"]\n", shop.address);
+    let text = format!(
+        "[[participants]]\nname = \"fixed\"\nendpoint = \"http://{}\"\nactions = [\"do\"]\n",
+        shop.address
+    );
     std::fs::write(&config, text)?;
-    let daemon = Launch::on(&folder.path().join("data")).arg("--config").arg(config.display().to_string()).start()?;
+    let daemon =
+        Launch::on(&folder.path().join("data")).arg("--config").arg(config.display().to_string()).start()?;
     let found = listed(&daemon, "fixed").await?.context("listed")?;
     let registration = &found.registrations[0];
     assert!(registration.from_config && registration.expires_at.is_none());

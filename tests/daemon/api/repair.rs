@@ -34,7 +34,10 @@ async fn stuck(end: &str) -> Result<(Play<'static>, String)> {
 async fn a_blocked_compensation_tried_again_is_done_and_the_rest_follows() -> Result<()> {
     let (play, id) = stuck("a").await?;
     let answer = play.repair(play.act(&id, RepairAct::RetryNow, "took")).await?;
-    assert_eq!(answer.plan.first().map(|call| (call.step.as_str(), call.phase.as_str())), Some(("took", "compensation")));
+    assert_eq!(
+        answer.plan.first().map(|call| (call.step.as_str(), call.phase.as_str())),
+        Some(("took", "compensation"))
+    );
     let saga = play.ended(&id).await?;
     assert_eq!((saga.status(), saga.uncertain), (SagaStatus::Compensated, false));
     assert_eq!(step(&saga, "took").compensation_attempts, 2);
@@ -112,7 +115,11 @@ async fn a_dry_run_shows_what_would_follow_and_changes_nothing() -> Result<()> {
         let dry = RepairRequest { dry_run: true, reason: String::new(), ..act.clone() };
         let answer = play.repair(dry).await.with_context(|| format!("{act:?}"))?;
         let after = answer.saga.context("a saga")?;
-        assert_ne!((after.status(), after.paused, &after.blocked), (before.status(), before.paused, &before.blocked), "{act:?}");
+        assert_ne!(
+            (after.status(), after.paused, &after.blocked),
+            (before.status(), before.paused, &before.blocked),
+            "{act:?}"
+        );
         assert_eq!(play.get(&id).await?, before, "{act:?}");
     }
     assert_eq!(play.history(&id).await?, history);
@@ -137,7 +144,11 @@ async fn every_act_is_written_down_with_who_and_why() -> Result<()> {
     assert_eq!(acts.len(), 3);
     assert!(acts.iter().all(|act| act.reason == "looked it up"));
     assert_eq!((acts[0].actor.as_str(), acts[1].actor.as_str()), ("mina", "mina"));
-    assert!(acts[2].actor.contains("127.0.0.1"), "left out, it is where the request came from: {:?}", acts[2].actor);
+    assert!(
+        acts[2].actor.contains("127.0.0.1"),
+        "left out, it is where the request came from: {:?}",
+        acts[2].actor
+    );
     Ok(())
 }
 
@@ -223,13 +234,20 @@ async fn what_is_stuck_is_listed_with_the_command_that_helps() -> Result<()> {
     let request = ListStuckRequest { page_size: 1000, ..Default::default() };
     let stuck = play.daemon.operations().list_stuck(request.clone()).await?.into_inner();
     let item = stuck.items.iter().find(|item| item.saga_id == id).context("it is listed")?;
-    assert_eq!((item.definition.as_str(), item.step.as_str(), item.phase.as_str()), (play.name.as_str(), "took", "compensation"));
+    assert_eq!(
+        (item.definition.as_str(), item.step.as_str(), item.phase.as_str()),
+        (play.name.as_str(), "took", "compensation")
+    );
     assert_eq!(item.status(), SagaStatus::Blocked);
     assert!(item.reason.contains("the account is closed") && item.since.is_some());
     assert!(item.suggested_command.starts_with("sagactl ") && item.suggested_command.contains(&id));
     let explained = play.explain(&id).await?;
     assert_eq!(explained.suggested_command, item.suggested_command);
-    assert!(explained.summary.iter().any(|line| line.contains("the account is closed")), "{:?}", explained.summary);
+    assert!(
+        explained.summary.iter().any(|line| line.contains("the account is closed")),
+        "{:?}",
+        explained.summary
+    );
     assert_eq!(explained.saga.context("a saga")?, play.get(&id).await?);
     play.repair(play.act(&id, RepairAct::RetryNow, "took")).await?;
     play.ended(&id).await?;

@@ -1,9 +1,7 @@
 //! An operator's acts that are refused, and what that leaves unchanged.
 
 use anyhow::Result;
-use sagad::proto::{
-    ExplainRequest, ListStuckRequest, RepairAct, RepairRequest, ResolveOutcome, SagaStatus,
-};
+use sagad::proto::{ExplainRequest, ListStuckRequest, RepairAct, RepairRequest, ResolveOutcome, SagaStatus};
 use tonic::Code;
 
 use crate::support::participant::{Answer, Gate};
@@ -82,7 +80,10 @@ async fn requests_that_make_no_sense_are_invalid_and_say_where() -> Result<()> {
         ("saga_id", play.act("a b", RepairAct::Pause, "")),
         (
             "output_json",
-            RepairRequest { output_json: "{".to_owned(), ..resolve(&play, &id, "waits", ResolveOutcome::Done) },
+            RepairRequest {
+                output_json: "{".to_owned(),
+                ..resolve(&play, &id, "waits", ResolveOutcome::Done)
+            },
         ),
     ];
     for (field, request) in wrong {
@@ -111,9 +112,10 @@ async fn an_ended_saga_takes_no_act_at_all() -> Result<()> {
     play.repair(play.act(&id, RepairAct::RetryNow, "waits")).await?;
     let ended = play.ended(&id).await?;
     assert_eq!(ended.status(), SagaStatus::Completed);
-    let mut acts: Vec<RepairRequest> = [RepairAct::Pause, RepairAct::Resume, RepairAct::Cancel, RepairAct::Abandon]
-        .map(|act| play.act(&id, act, ""))
-        .to_vec();
+    let mut acts: Vec<RepairRequest> =
+        [RepairAct::Pause, RepairAct::Resume, RepairAct::Cancel, RepairAct::Abandon]
+            .map(|act| play.act(&id, act, ""))
+            .to_vec();
     acts.push(play.act(&id, RepairAct::RetryNow, "mail"));
     acts.push(play.act(&id, RepairAct::Skip, "mail"));
     acts.push(resolve(&play, &id, "mail", ResolveOutcome::Done));
@@ -151,7 +153,9 @@ async fn a_healthy_saga_is_explained_without_a_command() -> Result<()> {
     play.repair(play.act(&id, RepairAct::RetryNow, "waits")).await?;
     play.ended(&id).await?;
     let explained = play.explain(&id).await?;
-    assert!(explained.next.is_empty() && explained.suggested_command.is_empty() && !explained.summary.is_empty());
+    assert!(
+        explained.next.is_empty() && explained.suggested_command.is_empty() && !explained.summary.is_empty()
+    );
     Ok(())
 }
 
@@ -174,7 +178,8 @@ async fn a_list_of_what_is_stuck_has_exact_pages() -> Result<()> {
             break;
         }
     }
-    let mine: Vec<String> = found.iter().filter(|(saga, _)| *saga == id).map(|(_, step)| step.clone()).collect();
+    let mine: Vec<String> =
+        found.iter().filter(|(saga, _)| *saga == id).map(|(_, step)| step.clone()).collect();
     let mut sorted = mine.clone();
     sorted.sort();
     assert_eq!(sorted, ["mail/0", "mail/1", "mail/2", "mail/3", "mail/4"]);
@@ -182,7 +187,10 @@ async fn a_list_of_what_is_stuck_has_exact_pages() -> Result<()> {
     for page_size in [1001, u32::MAX] {
         let request = ListStuckRequest { page_size, page_token: String::new() };
         let status = DAEMON.daemon().operations().list_stuck(request).await.unwrap_err();
-        assert_eq!((status.code(), violations(&status)), (Code::InvalidArgument, vec!["page_size".to_owned()]));
+        assert_eq!(
+            (status.code(), violations(&status)),
+            (Code::InvalidArgument, vec!["page_size".to_owned()])
+        );
     }
     let request = ListStuckRequest { page_size: 1, page_token: "garbage".to_owned() };
     let status = DAEMON.daemon().operations().list_stuck(request).await.unwrap_err();

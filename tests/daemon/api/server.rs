@@ -11,10 +11,10 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use crate::support::daemon::Launch;
 use crate::support::participant::Answer;
@@ -28,7 +28,9 @@ const ONE: &str = "steps: [{ name: only, action: { call: shop.do }, compensation
 
 async fn page(path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(&DAEMON.daemon().http).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let code = answer.split(' ').nth(1).context("a status")?.parse()?;
@@ -63,7 +65,9 @@ async fn health_is_told_for_the_server_and_each_service() -> Result<()> {
 
 #[tokio::test]
 async fn reflection_lists_exactly_what_is_served_and_the_participants_service() -> Result<()> {
-    let MessageResponse::ListServicesResponse(list) = reflect(MessageRequest::ListServices(String::new())).await? else {
+    let MessageResponse::ListServicesResponse(list) =
+        reflect(MessageRequest::ListServices(String::new())).await?
+    else {
         anyhow::bail!("not a list")
     };
     let found: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();
@@ -83,8 +87,11 @@ async fn reflection_lists_exactly_what_is_served_and_the_participants_service() 
 #[tokio::test]
 async fn every_method_that_reflection_shows_is_served() -> Result<()> {
     use prost::Message as _;
-    let found = reflect(MessageRequest::FileContainingSymbol("sagad.v1.OperationsService".to_owned())).await?;
-    let MessageResponse::FileDescriptorResponse(files) = found else { anyhow::bail!("not a file: {found:?}") };
+    let found =
+        reflect(MessageRequest::FileContainingSymbol("sagad.v1.OperationsService".to_owned())).await?;
+    let MessageResponse::FileDescriptorResponse(files) = found else {
+        anyhow::bail!("not a file: {found:?}")
+    };
     let mut methods = BTreeSet::new();
     for file in &files.file_descriptor_proto {
         let file = prost_types::FileDescriptorProto::decode(file.as_slice())?;
@@ -133,7 +140,10 @@ async fn the_pages_tell_life_readiness_and_figures() -> Result<()> {
 #[tokio::test]
 async fn bytes_that_are_no_http_close_only_their_own_connection() -> Result<()> {
     for address in [&DAEMON.daemon().grpc, &DAEMON.daemon().http] {
-        for bytes in [&b"\x00\xff\x00\xff garbage \r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff"] {
+        for bytes in [
+            &b"\x00\xff\x00\xff garbage \r\n\r\n"[..],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff",
+        ] {
             let mut stream = TcpStream::connect(address).await?;
             stream.write_all(bytes).await?;
             stream.shutdown().await?;
@@ -162,7 +172,8 @@ async fn clients_that_connect_and_say_nothing_hold_nobody_up() -> Result<()> {
 async fn watchers_that_never_read_hold_nobody_up() -> Result<()> {
     let body = "steps:
   - { name: each, for_each: \"${input.items}\", action: { call: shop.do, input: {} }, compensation: none }";
-    let play = Play::on(DAEMON.daemon(), body, |_| Answer::Done(format!("\"{}\"", "x".repeat(20_000)))).await?;
+    let play =
+        Play::on(DAEMON.daemon(), body, |_| Answer::Done(format!("\"{}\"", "x".repeat(20_000)))).await?;
     let items: Vec<u32> = (0..100).collect();
     let id = play.start("a", &format!("{{\"items\":{items:?}}}")).await?;
     let mut streams = Vec::new();
@@ -219,7 +230,8 @@ async fn an_address_others_can_reach_needs_a_word_of_consent() -> Result<()> {
     };
     assert!(!status.success());
     assert!(said.contains("0.0.0.0") && said.contains("allow_insecure"), "{said}");
-    let allowed = Launch::on(data.path()).arg("--grpc-addr").arg("0.0.0.0:0").arg("--allow-insecure").start()?;
+    let allowed =
+        Launch::on(data.path()).arg("--grpc-addr").arg("0.0.0.0:0").arg("--allow-insecure").start()?;
     allowed.kill()
 }
 
@@ -239,7 +251,9 @@ async fn an_address_that_is_taken_is_named() -> Result<()> {
 async fn a_store_that_is_in_use_is_refused() -> Result<()> {
     let data = tempfile::tempdir()?;
     let first = Launch::on(data.path()).start()?;
-    let Err((status, said)) = Launch::on(data.path()).try_start()? else { anyhow::bail!("two daemons, one store") };
+    let Err((status, said)) = Launch::on(data.path()).try_start()? else {
+        anyhow::bail!("two daemons, one store")
+    };
     assert!(!status.success() && said.contains(&*data.path().to_string_lossy()), "{said}");
     let missing = first.sagas().get_saga(GetSagaRequest { saga_id: "x".to_owned() }).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound, "the first one goes on");

@@ -32,7 +32,10 @@ async fn a_start_is_answered_with_the_saga_it_made() -> Result<()> {
     let answer = play.send(request).await?;
     let saga = answer.saga.context("a saga")?;
     assert!(!answer.existed);
-    assert_eq!((saga.saga_id.as_str(), saga.definition.as_str()), (play.id("a").as_str(), play.name.as_str()));
+    assert_eq!(
+        (saga.saga_id.as_str(), saga.definition.as_str()),
+        (play.id("a").as_str(), play.name.as_str())
+    );
     assert_eq!((saga.version, saga.digest.len()), (1, 64));
     assert_eq!(saga.labels, labels);
     assert!(saga.seq >= 1 && saga.created_at.is_some() && saga.updated_at.is_some());
@@ -59,7 +62,9 @@ async fn without_an_id_each_start_makes_a_new_saga_with_a_time_ordered_id() -> R
 #[tokio::test]
 async fn the_longest_and_the_oddest_allowed_ids_are_taken() -> Result<()> {
     let play = play().await?;
-    for id in [unique("A.b_c:d/e-F"), format!("{}{}", unique("x"), "y".repeat(190)), unique(".."), unique("//")] {
+    for id in
+        [unique("A.b_c:d/e-F"), format!("{}{}", unique("x"), "y".repeat(190)), unique(".."), unique("//")]
+    {
         let id: String = id.chars().take(200).collect();
         let request = StartSagaRequest { saga_id: id.clone(), ..play.request("", "{}") };
         play.send(request).await?;
@@ -127,8 +132,12 @@ async fn a_retired_version_takes_no_new_starts() -> Result<()> {
 #[tokio::test]
 async fn version_zero_is_the_highest_active_one() -> Result<()> {
     let play = play().await?;
-    play.define("description: second\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]").await?;
-    let third = play.define("description: third\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]");
+    play.define(
+        "description: second\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]",
+    )
+    .await?;
+    let third = play
+        .define("description: third\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]");
     assert_eq!(third.await?.version, 3);
     let retire = RetireDefinitionRequest { name: play.name.clone(), version: 3 };
     play.daemon.definitions().retire_definition(retire).await?;
@@ -209,7 +218,8 @@ async fn a_repeat_is_known_also_after_its_definition_was_retired() -> Result<()>
 async fn a_repeat_is_known_also_after_a_newer_version_was_registered() -> Result<()> {
     let play = play().await?;
     play.run("a", "{}").await?;
-    play.define("description: newer\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]").await?;
+    play.define("description: newer\nsteps: [{ name: only, action: { call: shop.do }, compensation: none }]")
+        .await?;
     let answer = play.send(play.request("a", "{}")).await?;
     assert!(answer.existed);
     assert_eq!(answer.saga.context("a saga")?.version, 1);

@@ -46,7 +46,8 @@ async fn a_graph_is_undone_in_reverse_order_of_dependence() -> Result<()> {
     let play = Play::on(DAEMON.daemon(), body, but_no).await?;
     let saga = play.run("a", "{}").await?;
     let calls = play.called(&saga.saga_id);
-    let at = |step: &str| calls.iter().position(|call| *call == format!("compensation {step}")).expect("undone");
+    let at =
+        |step: &str| calls.iter().position(|call| *call == format!("compensation {step}")).expect("undone");
     assert!(at("leaf") < at("right") && at("right") < at("root") && at("left") < at("root"), "{calls:?}");
     Ok(())
 }
@@ -134,7 +135,10 @@ async fn a_step_with_compensation_none_stays_and_the_saga_is_compensated() -> Re
     let saga = play.run("a", "{}").await?;
     assert_eq!(saga.status(), SagaStatus::Compensated);
     assert_eq!(step(&saga, "looked").compensation(), CompensationStatus::NotNeeded);
-    assert_eq!(play.called(&saga.saga_id), ["action looked", "action took", "action bad", "compensation took"]);
+    assert_eq!(
+        play.called(&saga.saga_id),
+        ["action looked", "action took", "action bad", "compensation took"]
+    );
     Ok(())
 }
 
@@ -157,12 +161,13 @@ async fn a_compensation_may_read_what_its_step_gave() -> Result<()> {
 steps:
   - { name: took, action: { call: shop.do }, compensation: { call: shop.undo, input: { id: \"${steps.took.id}\" } } }
   - { name: bad, action: { call: shop.no }, compensation: none }";
-    let play = Play::on(DAEMON.daemon(), body, |call| match (call.action.as_str(), call.saga.ends_with("lost")) {
-        ("do", true) => Answer::Status(Code::Unavailable),
-        ("do", false) => Answer::with(r#"{"id":7}"#),
-        _ => but_no(call),
-    })
-    .await?;
+    let play =
+        Play::on(DAEMON.daemon(), body, |call| match (call.action.as_str(), call.saga.ends_with("lost")) {
+            ("do", true) => Answer::Status(Code::Unavailable),
+            ("do", false) => Answer::with(r#"{"id":7}"#),
+            _ => but_no(call),
+        })
+        .await?;
     let known = play.run("known", "{}").await?;
     assert_eq!(play.shop.calls_of(&known.saga_id)[2].input, r#"{"id":7}"#);
     let lost = play.run("lost", "{}").await?;
@@ -209,7 +214,10 @@ async fn a_compensation_out_of_attempts_blocks() -> Result<()> {
     .await?;
     let id = play.start("a", "{}").await?;
     let saga = play.blocked(&id).await?;
-    assert_eq!((blocks(&saga), step(&saga, "took").compensation_attempts), (vec!["compensation took".to_owned()], 3));
+    assert_eq!(
+        (blocks(&saga), step(&saga, "took").compensation_attempts),
+        (vec!["compensation took".to_owned()], 3)
+    );
     assert_eq!(play.shop.calls_of(&id).len(), 5, "no automatic retry follows");
     Ok(())
 }

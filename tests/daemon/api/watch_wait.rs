@@ -145,7 +145,9 @@ async fn a_follower_survives_what_the_daemon_does_not_and_resumes_where_it_was()
 
 #[tokio::test]
 async fn watching_nothing_is_not_found() -> Result<()> {
-    for (id, code) in [("never-started", Code::NotFound), ("", Code::InvalidArgument), ("a b", Code::InvalidArgument)] {
+    for (id, code) in
+        [("never-started", Code::NotFound), ("", Code::InvalidArgument), ("a b", Code::InvalidArgument)]
+    {
         let request = WatchSagaRequest { saga_id: id.to_owned(), ..WatchSagaRequest::default() };
         let refused = match DAEMON.daemon().sagas().watch_saga(request).await {
             Ok(answer) => answer.into_inner().message().await.map(drop).unwrap_err(),
@@ -178,7 +180,13 @@ async fn waits_that_make_no_sense_are_refused() -> Result<()> {
     let saga_id = play.run("a", "{}").await?.saga_id;
     let wrong = [
         ("wait_for", WaitSagaRequest { wait_for: 7, ..WaitSagaRequest::default() }),
-        ("timeout", WaitSagaRequest { timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..Default::default() }),
+        (
+            "timeout",
+            WaitSagaRequest {
+                timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+                ..Default::default()
+            },
+        ),
     ];
     for (field, request) in wrong {
         let request = WaitSagaRequest { saga_id: saga_id.clone(), ..request };

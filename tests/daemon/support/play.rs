@@ -73,7 +73,11 @@ impl<'d> Play<'d> {
 
     /// The full source that `body` stands for.
     pub fn source(&self, body: &str) -> String {
-        format!("saga: {}\n{}", self.name, body.replace("call: shop.", &format!("call: {}.", self.participant)))
+        format!(
+            "saga: {}\n{}",
+            self.name,
+            body.replace("call: shop.", &format!("call: {}.", self.participant))
+        )
     }
 
     /// Registers a further version.
