@@ -14,7 +14,10 @@ use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a daemon may take to say that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
+
+/// The largest answer about one saga that a test takes.
+const SAGA_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
@@ -117,7 +120,8 @@ impl Daemon {
 
     /// A client of `SagaService`.
     pub fn sagas(&self) -> SagaServiceClient<Channel> {
-        SagaServiceClient::new(self.channel())
+        // A saga with large outputs is larger than the 4 MiB that clients take by default.
+        SagaServiceClient::new(self.channel()).max_decoding_message_size(SAGA_MAX_BYTES)
     }
 
     /// A client of `DefinitionService`.
@@ -145,11 +149,6 @@ impl Daemon {
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
     }
 
     /// Its process id.
