@@ -321,9 +321,10 @@ fn apply_to_step(saga: &mut Saga, event: &Event, now: Timestamp) {
             instance.tries.pending_until.get_or_insert(*until);
             instance.action = Action::Awaiting { check_at: *check_at };
         }
-        Event::StepProbed { at, probe, input } => {
+        Event::StepProbed { at, probe, epoch, input } => {
             let instance = instance_or_new(saga, *at);
             instance.probes = *probe;
+            instance.probe_epoch = *epoch;
             if let Some(input) = input {
                 let action_input = instance.tries.input.clone();
                 instance.probe_input = Some(resolve(input, &saga_input, action_input));

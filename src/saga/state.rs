@@ -110,6 +110,8 @@ pub struct Instance {
     pub probe_unsupported: bool,
     /// Probes so far.
     pub probes: u32,
+    /// The epoch of the last probe; 0 in journals that did not keep it.
+    pub probe_epoch: u64,
     /// The probe's own input, stored with its first use.
     pub probe_input: Option<Json>,
 }
@@ -290,6 +292,7 @@ impl Instance {
             late_success: false,
             probe_unsupported: false,
             probes: 0,
+            probe_epoch: 0,
             probe_input: None,
         }
     }

@@ -347,7 +347,7 @@ impl Store for MemoryStore {
             let Some(saga) = kept.sagas.get(id) else { return Ok(None) };
             check_sequence(id, &saga.facts)?;
             let ended = saga.summary.status.is_terminal();
-            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended }))
+            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: kept.open.wake_of(id) }))
         }))
     }
 

@@ -1,3 +1,5 @@
+//! What the filter language says, and what it refuses.
+
 use proptest::prelude::*;
 
 use super::*;
