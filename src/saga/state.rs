@@ -222,7 +222,7 @@ pub enum Compensation {
         /// The next attempt is due then.
         next_at: Timestamp,
         /// Why the last one did not settle it.
-        cause: String,
+        last: Doubt,
     },
     /// The participant answered "pending".
     Awaiting {
@@ -237,6 +237,8 @@ pub enum Compensation {
         reason: String,
         /// Since when.
         since: Timestamp,
+        /// What the last attempt left behind; `None` when nothing was ever called.
+        last: Option<Doubt>,
     },
     /// An operator let it be.
     Waived,
@@ -513,7 +515,7 @@ impl Saga {
                 let (step, reason) = (self.name_of(at), reason.clone());
                 blocks.push(Block { step, phase: Phase::Action, reason, since: *since });
             }
-            if let Compensation::Blocked { reason, since } = &instance.compensation {
+            if let Compensation::Blocked { reason, since, .. } = &instance.compensation {
                 let (step, reason) = (self.name_of(at), reason.clone());
                 blocks.push(Block { step, phase: Phase::Compensation, reason, since: *since });
             }

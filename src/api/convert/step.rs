@@ -87,8 +87,11 @@ fn compensation_status(status: CompensationStatus) -> proto::CompensationStatus 
 /// Code and message of what last went wrong, of the compensation before the action: it ran later.
 fn last_failure(instance: &Instance) -> Option<(String, String)> {
     match &instance.compensation {
-        Compensation::Backoff { cause, .. } => Some(unknown(cause)),
-        Compensation::Blocked { reason, .. } => Some(unknown(reason)),
+        Compensation::Backoff { last, .. } | Compensation::Blocked { last: Some(last), .. } => {
+            Some(doubt(last))
+        }
+        // Nothing was called: only an expression that fails blocks before the first call.
+        Compensation::Blocked { reason, last: None, .. } => Some(expression(reason)),
         Compensation::Idle
         | Compensation::Running
         | Compensation::Awaiting { .. }
@@ -101,14 +104,11 @@ fn action_failure(instance: &Instance) -> Option<(String, String)> {
     match &instance.action {
         Action::Backoff { last, .. }
         | Action::Probing { why: ProbeWhy::BeforeBlock(last) }
-        | Action::Blocked { last: Some(last), .. } => Some(match last {
-            Doubt::Unknown(cause) => unknown(cause),
-            Doubt::Refused(refusal) => refused(refusal),
-        }),
+        | Action::Blocked { last: Some(last), .. } => Some(doubt(last)),
         Action::Refused { refusal } => Some(refused(refusal)),
         Action::Unknown { cause } => Some(unknown(cause)),
-        // Nothing was called: only an expression that fails blocks a step before its first call.
-        Action::Blocked { reason, last: None, .. } => Some((codes::EXPRESSION.to_owned(), said(reason))),
+        // As for a compensation.
+        Action::Blocked { reason, last: None, .. } => Some(expression(reason)),
         Action::Pending
         | Action::Running
         | Action::Awaiting { .. }
@@ -116,6 +116,17 @@ fn action_failure(instance: &Instance) -> Option<(String, String)> {
         | Action::Succeeded { .. }
         | Action::Skipped => None,
     }
+}
+
+fn doubt(last: &Doubt) -> (String, String) {
+    match last {
+        Doubt::Unknown(cause) => unknown(cause),
+        Doubt::Refused(refusal) => refused(refusal),
+    }
+}
+
+fn expression(reason: &str) -> (String, String) {
+    (codes::EXPRESSION.to_owned(), said(reason))
 }
 
 fn unknown(cause: &str) -> (String, String) {

@@ -143,7 +143,7 @@ fn each_state_of_a_compensation_has_its_row() {
         (Compensation::Idle, CompensationStatus::Pending, None, None),
         (Compensation::Running, CompensationStatus::Running, None, None),
         (
-            Compensation::Backoff { next_at: at, cause: "reset".to_owned() },
+            Compensation::Backoff { next_at: at, last: Doubt::Unknown("reset".to_owned()) },
             CompensationStatus::Running,
             Some("reset"),
             Some(at),
@@ -151,9 +151,13 @@ fn each_state_of_a_compensation_has_its_row() {
         (Compensation::Awaiting { check_at: at }, CompensationStatus::Running, None, Some(at)),
         (Compensation::Done, CompensationStatus::Done, None, None),
         (
-            Compensation::Blocked { reason: "too often".to_owned(), since: at },
+            Compensation::Blocked {
+                reason: "too often".to_owned(),
+                since: at,
+                last: Some(Doubt::Unknown("timeout".to_owned())),
+            },
             CompensationStatus::Blocked,
-            Some("too often"),
+            Some("timeout"),
             None,
         ),
         (Compensation::Waived, CompensationStatus::Waived, None, None),
@@ -168,6 +172,23 @@ fn each_state_of_a_compensation_has_its_row() {
         assert_eq!(shown.compensation_attempts, 4);
         assert_eq!(shown.failure.take().map(|f| f.message), message.map(str::to_owned), "{named}");
         assert_eq!(shown.next_attempt_at, next.map(timestamp), "{named}");
+    }
+}
+
+#[test]
+fn a_blocked_compensation_shows_what_the_participant_said() {
+    let refusal = Refusal { code: "CARD_EXPIRED".to_owned(), message: "expired".to_owned() };
+    let cases = [
+        (Some(Doubt::Refused(refusal)), "CARD_EXPIRED", "expired"),
+        (Some(Doubt::Unknown("timeout".to_owned())), "UNKNOWN", "timeout"),
+        (None, "EXPRESSION", "why it waits"),
+    ];
+    for (last, code, message) in cases {
+        let mut blocked = instance(Action::Succeeded { output: Json::null() });
+        let (reason, since) = ("why it waits".to_owned(), Timestamp(7_000));
+        blocked.compensation = Compensation::Blocked { reason, since, last };
+        let shown = row(Stage::Backward, blocked).failure.unwrap();
+        assert_eq!((shown.code.as_str(), shown.message.as_str()), (code, message));
     }
 }
 
@@ -188,7 +209,8 @@ fn nothing_is_due_in_a_saga_that_is_paused_or_has_ended() {
 #[test]
 fn what_waits_for_an_operator_is_listed_oldest_first() {
     let mut both = instance(Action::Succeeded { output: Json::null() });
-    both.compensation = Compensation::Blocked { reason: "refused".to_owned(), since: Timestamp(9_000) };
+    both.compensation =
+        Compensation::Blocked { reason: "refused".to_owned(), since: Timestamp(9_000), last: None };
     let earlier =
         instance(Action::Blocked { reason: "no answer".to_owned(), since: Timestamp(8_000), last: None });
     let steps = || {

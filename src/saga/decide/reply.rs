@@ -268,12 +268,7 @@ pub(super) fn look_in(draft: &Draft<'_>, at: InstanceRef, check_after: Option<Du
 }
 
 /// Waits for a participant that is still working, not longer than the step's limit.
-pub(super) fn wait_for_it(
-    draft: &mut Draft<'_>,
-    at: InstanceRef,
-    attempt: u32,
-    look_in: Duration,
-) {
+pub(super) fn wait_for_it(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32, look_in: Duration) {
     let policy = draft.saga.step(at).pending;
     let now = draft.ctx.now;
     let known = draft.instance(at).and_then(|i| i.tries.pending_until);
