@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use super::batch::{Batch, Work, Working};
 use super::calls;
 use super::error::EngineError;
 use super::loading::Loading;
+use super::published::detached;
 use super::settings::STORE_RETRY;
 use super::shard::{Resident, Shard, answer, refuse};
 use crate::clock::Stopwatch;
@@ -47,7 +45,6 @@ impl Shard {
         if changed.is_empty() {
             return;
         }
-        self.door().parked.store(self.parked.len() as u64, Ordering::Relaxed);
         let late = writes.iter().flat_map(|write| &write.facts).filter(|fact| is_late(fact)).count();
         let count = writes.len();
         let watch = Stopwatch::start();
@@ -251,9 +248,4 @@ impl Resident {
 
 fn is_late(fact: &Fact) -> bool {
     matches!(fact.event, Event::LateReply { .. })
-}
-
-/// A way to follow a saga that will not change any more.
-fn detached(saga: &Arc<Saga>) -> super::published::Live {
-    watch::channel(Arc::clone(saga)).1
 }

@@ -11,7 +11,7 @@ use super::Engine;
 use super::batch::no_saga;
 use super::error::EngineError;
 use super::mail::Ask;
-use super::published::Live;
+use super::published::{Live, detached};
 use super::request::{FactStream, SagaView, WaitFor};
 use super::settings::WATCH_PAGE;
 use super::shared::place_in;
@@ -100,12 +100,17 @@ impl Engine {
         self.read(id).await?.ok_or_else(|| no_saga(id))
     }
 
-    /// Follows the saga; one that is not in memory comes back for it.
+    /// Follows the saga; an open one that is not in memory comes back for it. One that has ended
+    /// is read past its shard, so that it can be followed however busy that is.
     pub(super) async fn follow(&self, id: &SagaId) -> Result<Live, EngineError> {
-        match self.shared.shard_of(id).published.follow(id) {
-            Some(live) => Ok(live),
-            None => Ok(self.ask(id, Ask::Follow).await?.live),
+        if let Some(live) = self.shared.shard_of(id).published.follow(id) {
+            return Ok(live);
         }
+        let saga = self.saga(id).await?;
+        if saga.is_terminal() {
+            return Ok(detached(&saga));
+        }
+        Ok(self.ask(id, Ask::Follow).await?.live)
     }
 
     /// The saga with what only the running engine knows of it.

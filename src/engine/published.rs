@@ -15,6 +15,11 @@ use crate::saga::state::Saga;
 /// Follows one saga: its last published state, and a signal with every change.
 pub(super) type Live = watch::Receiver<Arc<Saga>>;
 
+/// Follows a saga that will not change any more.
+pub(super) fn detached(saga: &Arc<Saga>) -> Live {
+    watch::channel(Arc::clone(saga)).1
+}
+
 /// The published sagas of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Published {

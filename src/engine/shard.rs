@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::batch::{Batch, Verdict, Work, Working, no_saga};
@@ -88,6 +89,7 @@ impl Shard {
             }
             let batch = self.decide_all(&mut mails);
             self.commit(batch).await;
+            self.door().parked.store(self.parked.len() as u64, Ordering::Relaxed);
             tokio::task::consume_budget().await;
         }
         inbox.close();

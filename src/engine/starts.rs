@@ -68,13 +68,21 @@ impl Engine {
         if known != *same {
             return Err(EngineError::AlreadyExists(id.to_string()));
         }
-        if request.wait > Duration::ZERO {
-            let live = self.follow(id).await?;
-            let saga = Arc::clone(&live.borrow());
-            let accepted = Accepted { saga, existed: true, live };
-            return Ok(Some(self.started(accepted, request).await));
+        if request.wait.is_zero() {
+            return Ok(Some(StartAnswer { saga: self.get(id).await?, existed: true }));
         }
-        Ok(Some(StartAnswer { saga: self.get(id).await?, existed: true }))
+        match self.follow(id).await {
+            Ok(live) => {
+                let saga = Arc::clone(&live.borrow());
+                let accepted = Accepted { saga, existed: true, live };
+                Ok(Some(self.started(accepted, request).await))
+            }
+            // Without a place to wait it is answered as it stands.
+            Err(EngineError::Overloaded { .. }) => {
+                Ok(Some(StartAnswer { saga: self.get(id).await?, existed: true }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What the stored saga was started with.

@@ -12,6 +12,7 @@ use crate::saga::json::Json;
 use crate::saga::view::WaitingOn;
 use crate::saga::words::SagaStatus;
 use crate::store::Store as _;
+use crate::store::memory::{Hold, HoldPoint};
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_runs_its_steps_in_order_and_completes() {
@@ -238,4 +239,56 @@ steps:
     drop(seen);
     tokio::time::sleep(Duration::from_hours(3)).await;
     assert_eq!(world.status("a").await, SagaStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_parked_sagas_is_right_after_a_restart_and_when_all_have_gone_on() {
+    let world = World::new().await;
+    world.participants.set_absent("stock", true);
+    world.start("order", "a").await.unwrap();
+    let world = world.crash().await;
+    world.recovered().await;
+    assert_eq!(world.engine.stats().await.unwrap().parked, 1, "nothing is committed, it waits all the same");
+    world.participants.set_absent("stock", false);
+    world.engine.participants_changed();
+    world.ended("a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.engine.stats().await.unwrap().parked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_start_that_waits_is_answered_under_overload_too() {
+    let world = World::new().await;
+    world.start("order", "a").await.unwrap();
+    world.ended("a").await;
+    let mut again = World::request("order", "a");
+    again.wait = LONG;
+    // The shards stand still in a commit while their boxes fill up.
+    let next = world.store.commits() + 1;
+    let holds = [next, next + 1].map(|number| world.store.hold_commit(number, HoldPoint::BeforeStored));
+    let start_many = |count: usize, name: &'static str| {
+        let world = &world;
+        futures::future::join_all(
+            (0..count)
+                .map(move |n| async move { world.start("order", &format!("{name}-{n}")).await.is_ok() }),
+        )
+    };
+    let first = start_many(20, "first");
+    let repeated = async {
+        for hold in &holds {
+            hold.reached().await;
+        }
+        let flood = start_many(3_000, "flood");
+        tokio::pin!(flood);
+        assert!(futures::poll!(&mut flood).is_pending());
+        let refused = world.start("order", "one-more").await;
+        let answer = world.engine.start(again).await;
+        holds.iter().for_each(Hold::release);
+        flood.await;
+        (refused, answer)
+    };
+    let (_, (refused, answer)) = tokio::join!(first, repeated);
+    assert!(matches!(refused, Err(EngineError::Overloaded { .. })));
+    let answer = answer.unwrap();
+    assert!(answer.existed && answer.saga.saga.is_terminal());
 }

@@ -10,7 +10,7 @@ use crate::saga::state::{Action, Doubt, ProbeWhy, Stage};
 use crate::saga::words::{Outcome, Phase};
 
 use super::draft::Draft;
-use super::reply::{refused_for_good, succeeded, wait_for_it};
+use super::reply::{look_in, refused_for_good, succeeded, wait_for_it};
 
 /// Records a probe's intent, unless it cannot be asked now.
 pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
@@ -55,7 +55,8 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
                 block_in_doubt(draft, reply.at, &doubt);
             }
             ProbeWhy::BeforeBlock(_) | ProbeWhy::Pending => {
-                wait_for_it(draft, reply.at, attempt, *check_after);
+                let look_in = look_in(draft, reply.at, *check_after);
+                wait_for_it(draft, reply.at, attempt, look_in);
             }
         },
         Outcome::Unsupported => {
@@ -66,7 +67,10 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
         Outcome::Unknown(cause) => match why {
             ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, reply.at, &doubt),
             ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, reply.at, cause),
-            ProbeWhy::Pending => wait_for_it(draft, reply.at, attempt, None),
+            ProbeWhy::Pending => {
+                let look_in = look_in(draft, reply.at, None);
+                wait_for_it(draft, reply.at, attempt, look_in);
+            }
         },
     }
 }
@@ -86,7 +90,7 @@ fn without_a_probe(draft: &mut Draft<'_>, at: InstanceRef, why: &ProbeWhy) {
         }
         ProbeWhy::Pending => {
             let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
-            wait_for_it(draft, at, attempt, Some(Duration::ZERO));
+            wait_for_it(draft, at, attempt, Duration::ZERO);
         }
     }
 }

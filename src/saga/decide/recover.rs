@@ -12,7 +12,8 @@ use super::probe::{leave_unknown, start_probe};
 const LOST: &str = "the daemon stopped while the call was in flight";
 
 /// Calls that were in flight ended without a definite answer, through no fault of their own: they
-/// cost no budget and are made again at once.
+/// cost none of the budget's time and are made again at once. Each counts as one of the budget's
+/// attempts, and is followed by at least one more even if it was the last.
 pub(super) fn recovered(draft: &mut Draft<'_>) {
     if draft.saga.is_terminal() {
         return;
@@ -47,6 +48,6 @@ fn ask_again(draft: &mut Draft<'_>, at: InstanceRef) {
             draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
         }
         ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
-        ProbeWhy::Pending => super::reply::wait_for_it(draft, at, attempt, Some(Duration::ZERO)),
+        ProbeWhy::Pending => super::reply::wait_for_it(draft, at, attempt, Duration::ZERO),
     }
 }

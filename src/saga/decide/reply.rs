@@ -14,6 +14,10 @@ use crate::saga::words::{Outcome, Phase, Refusal, StepKind, codes};
 use super::draft::Draft;
 use super::{forward, probe, undo};
 
+/// The shortest time between two looks at what is pending, whatever the participant or the
+/// definition says.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(10);
+
 /// What a reply can still do to a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -253,16 +257,18 @@ fn probe_or_block(draft: &mut Draft<'_>, at: InstanceRef, doubt: &Doubt) {
 
 fn pending(draft: &mut Draft<'_>, at: InstanceRef, check_after: Option<Duration>) {
     let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
-    wait_for_it(draft, at, attempt, check_after);
+    let look_in = look_in(draft, at, check_after);
+    wait_for_it(draft, at, attempt, look_in);
+}
+
+/// When to look again at what is pending: as the participant said, else as the step says. Never at
+/// once: every look is a commit and grows the journal.
+pub(super) fn look_in(draft: &Draft<'_>, at: InstanceRef, check_after: Option<Duration>) -> Duration {
+    check_after.unwrap_or(draft.saga.step(at).pending.interval).max(LOOK_AGAIN_MIN)
 }
 
 /// Waits for a participant that is still working, not longer than the step's limit.
-pub(super) fn wait_for_it(
-    draft: &mut Draft<'_>,
-    at: InstanceRef,
-    attempt: u32,
-    check_after: Option<Duration>,
-) {
+pub(super) fn wait_for_it(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32, look_in: Duration) {
     let policy = draft.saga.step(at).pending;
     let now = draft.ctx.now;
     let known = draft.instance(at).and_then(|i| i.tries.pending_until);
@@ -270,7 +276,7 @@ pub(super) fn wait_for_it(
     if now >= until {
         return pending_is_over(draft, at);
     }
-    let check_at = (now + check_after.unwrap_or(policy.interval)).min(until);
+    let check_at = (now + look_in).min(until);
     draft.record(Event::StepPending { at, attempt, check_at, until });
 }
 

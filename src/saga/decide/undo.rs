@@ -12,7 +12,7 @@ use crate::saga::state::Compensation;
 use crate::saga::words::{Outcome, Phase, Refusal};
 
 use super::draft::Draft;
-use super::reply::settled_otherwise;
+use super::reply::{look_in, settled_otherwise};
 
 /// A reply to a compensation's call.
 pub(super) fn compensation_replied(draft: &mut Draft<'_>, reply: &Reply) {
@@ -109,7 +109,7 @@ fn pending(draft: &mut Draft<'_>, at: InstanceRef, check_after: Option<Duration>
     if now >= until {
         return pending_is_over(draft, at);
     }
-    let check_at = (now + check_after.unwrap_or(policy.interval)).min(until);
+    let check_at = (now + look_in(draft, at, check_after)).min(until);
     draft.record(Event::CompensationPending { at, attempt, check_at, until });
 }
 

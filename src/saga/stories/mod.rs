@@ -186,6 +186,7 @@ impl Story {
                     "refuse" => Outcome::Refused(refusal()),
                     "lose" => Outcome::Unknown("no answer".to_owned()),
                     "delay" => Outcome::Pending(None),
+                    "hurry" => Outcome::Pending(Some(Duration::ZERO)),
                     "unsupported" => Outcome::Unsupported,
                     other => panic!("{other} is not something that happens"),
                 };

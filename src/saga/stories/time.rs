@@ -137,3 +137,18 @@ fn a_pause_lets_calls_end_and_starts_none() {
          resume   => no: not now",
     );
 }
+
+#[test]
+fn a_participant_that_is_in_a_hurry_is_not_asked_all_the_time() {
+    check(
+        vec![undoable("a", &[]), undoable("b", &[0])],
+        "start         => call a 1
+         hurry a       => a pending, look in 10ms
+         wake          => probe a 1
+         hurry probe a => a pending, look in 10ms
+         wake          => probe a 2
+         done probe a  => a done; call b 1
+         refuse b      => b refused NO; COMPENSATING NO; undo a 1
+         hurry undo a  => undo a pending, look in 10ms",
+    );
+}
