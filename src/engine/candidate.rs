@@ -145,7 +145,7 @@ fn live_steps(saga: &Saga, reach: &dyn Reach) -> Vec<LiveStep> {
     for (at, instance) in saga.each_instance() {
         let step = saga.step(at);
         let waits = matches!(instance.action, Action::Pending)
-            && parked.contains(&step.action.participant)
+            && parked.iter().any(|absent| (&absent.participant, &absent.action) == step.action.handler())
             && ready::may_run(saga, at.step);
         if waits || action_is_live(&instance.action) {
             let participant = step.action.participant.to_string();

@@ -1,13 +1,14 @@
 //! Registering, reading and retiring definitions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Engine;
 use super::catalog::{Entry, Registration};
 use super::error::EngineError;
 use super::request::{DefinitionAnswer, DefinitionView};
-use crate::saga::definition::Definition;
-use crate::saga::ids::DefinitionName;
+use crate::saga::definition::{Call, Definition, Probe};
+use crate::saga::ids::{ActionName, DefinitionName, ParticipantName};
 
 impl Engine {
     /// Registers a source as the next version of its definition; durable before it is answered.
@@ -94,27 +95,37 @@ impl Engine {
         Ok(())
     }
 
-    /// The compiler's warnings, and participants that nobody has registered.
+    /// The compiler's warnings, and handlers that nobody has registered.
     fn warnings(&self, entry: &Entry) -> Vec<String> {
         let definition = &entry.compiled.definition;
-        let absent = participants_of(definition).into_iter().filter(|name| {
-            let name = crate::saga::ids::ParticipantName::parse(name);
-            name.is_ok_and(|name| !self.shared.dispatch.can_call(&name))
-        });
-        let absent = absent.map(|name| {
-            format!("participant {name:?} has no live handler: sagas that call it wait until it registers")
+        let reach = self.shared.dispatch.as_ref();
+        let absent = handlers_of(definition).into_iter().filter_map(|(participant, mut actions)| {
+            actions.retain(|action| !reach.can_call(participant, action));
+            let actions: Vec<&str> = actions.into_iter().map(ActionName::as_str).collect();
+            (!actions.is_empty()).then(|| {
+                format!(
+                    "participant {participant} has no live handler for {}: sagas that call it wait until it \
+                     registers one",
+                    actions.join(", ")
+                )
+            })
         });
         entry.compiled.warnings.iter().cloned().chain(absent).collect()
     }
 }
 
-fn participants_of(definition: &Definition) -> std::collections::BTreeSet<String> {
+/// Everything that may be called, by participant.
+fn handlers_of(definition: &Definition) -> BTreeMap<&ParticipantName, BTreeSet<&ActionName>> {
     let calls = definition.steps.iter().flat_map(|step| {
-        let compensation = step.compensation.as_ref().map(|call| &call.participant);
-        let probe = step.probe.as_ref().map(|probe| &probe.participant);
-        [Some(&step.action.participant), compensation, probe]
+        let compensation = step.compensation.as_ref().map(Call::handler);
+        let probe = step.probe.as_ref().map(Probe::handler);
+        [Some(step.action.handler()), compensation, probe]
     });
-    calls.flatten().map(ToString::to_string).collect()
+    let mut handlers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (participant, action) in calls.flatten() {
+        handlers.entry(participant).or_default().insert(action);
+    }
+    handlers
 }
 
 fn view_of(entry: &Entry) -> DefinitionView {

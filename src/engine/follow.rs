@@ -118,7 +118,7 @@ impl Engine {
                 .blocked_on(&saga.id)
                 .map(WaitingOn::Lock)
                 .or_else(|| view::waiting_on(&saga, shared.dispatch.as_ref())),
-            _ => owed.parked.first().cloned().map(WaitingOn::Participant),
+            _ => owed.parked.first().map(|absent| WaitingOn::Participant(absent.participant.clone())),
         };
         let look = (!owed.parked.is_empty()).then(|| shared.next_parked_look());
         let next_wake_at = owed.wake_at.into_iter().chain(look).min();

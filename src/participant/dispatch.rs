@@ -11,7 +11,7 @@ use super::roster::{NoGrant, Verdict};
 use super::{Dispatch, Outgoing};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
-use crate::saga::ids::ParticipantName;
+use crate::saga::ids::{ActionName, ParticipantName};
 use crate::saga::input::Reach;
 use crate::saga::words::Outcome;
 
@@ -53,8 +53,8 @@ impl Participants {
 }
 
 impl Reach for Participants {
-    fn can_call(&self, participant: &ParticipantName) -> bool {
-        self.registry.can_call(participant)
+    fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
+        self.registry.can_call(participant, action)
     }
 }
 

@@ -236,11 +236,11 @@ impl Registry {
         listed.map(|(name, roster)| roster.view(name, now)).collect()
     }
 
-    /// Whether the participant has a live registration and its line is not too long.
+    /// Whether the participant has a live registration for the action and its line is not too long.
     #[must_use]
-    pub fn can_call(&self, participant: &ParticipantName) -> bool {
+    pub fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
         let now = self.shared.clock.now();
-        self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.can_call(now))
+        self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.can_call(action, now))
     }
 
     /// Waits for the right to make one call. The waits end first come first served.

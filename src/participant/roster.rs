@@ -160,9 +160,9 @@ impl Roster {
         self.lanes.iter().any(|lane| lane.is_live(now))
     }
 
-    /// Whether calls can be sent to it.
-    pub(super) fn can_call(&self, now: Timestamp) -> bool {
-        !self.parking && self.is_live(now)
+    /// Whether calls of the action can be sent to it.
+    pub(super) fn can_call(&self, action: &ActionName, now: Timestamp) -> bool {
+        !self.parking && self.offers(action, now)
     }
 
     /// Whether nothing would be lost by forgetting it.

@@ -103,6 +103,14 @@ pub struct Call {
     pub retry: RetryPolicy,
 }
 
+impl Call {
+    /// Who is called, and for what.
+    #[must_use]
+    pub fn handler(&self) -> (&ParticipantName, &ActionName) {
+        (&self.participant, &self.action)
+    }
+}
+
 /// A probe named in the definition.
 #[derive(Debug)]
 pub struct Probe {
@@ -112,6 +120,14 @@ pub struct Probe {
     pub action: ActionName,
     /// The input; `None` for the action's stored input.
     pub input: Option<Template>,
+}
+
+impl Probe {
+    /// Who is called, and for what.
+    #[must_use]
+    pub fn handler(&self) -> (&ParticipantName, &ActionName) {
+        (&self.participant, &self.action)
+    }
 }
 
 /// Backoff and budget of a call.

@@ -1,6 +1,7 @@
 //! What a state owes: the calls that should be in flight, the next wake-up, who is waited for.
 
-use super::ids::{InstanceRef, ParticipantName, Timestamp};
+use super::definition::Probe;
+use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::input::{CallDuty, Reach};
 use super::json::Json;
 use super::ready;
@@ -15,8 +16,17 @@ pub struct Duties {
     pub calls: Vec<CallDuty>,
     /// When it must be woken if nothing else happens.
     pub wake_at: Option<Timestamp>,
-    /// Participants it would call if they could be reached.
-    pub parked: Vec<ParticipantName>,
+    /// Who it would call if they could be reached.
+    pub parked: Vec<Absent>,
+}
+
+/// A handler that a call waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Absent {
+    /// Who is to be called.
+    pub participant: ParticipantName,
+    /// What is to be asked of it.
+    pub action: ActionName,
 }
 
 /// What `saga` owes now.
@@ -74,11 +84,19 @@ impl Duties {
     }
 
     /// A call is due at `due`, or as soon as its participant can be reached.
-    fn wait_for_call(&mut self, participant: &ParticipantName, due: Option<Timestamp>, reach: &dyn Reach) {
-        if reach.can_call(participant) {
-            self.wake_at = earliest(self.wake_at, due);
-        } else if !self.parked.contains(participant) {
-            self.parked.push(participant.clone());
+    fn wait_for_call(
+        &mut self,
+        (participant, action): (&ParticipantName, &ActionName),
+        due: Timestamp,
+        reach: &dyn Reach,
+    ) {
+        if reach.can_call(participant, action) {
+            self.wake_by(due);
+            return;
+        }
+        let absent = Absent { participant: participant.clone(), action: action.clone() };
+        if !self.parked.contains(&absent) {
+            self.parked.push(absent);
         }
     }
 
@@ -94,16 +112,16 @@ impl Duties {
                 match &instance.action {
                     // Due at once: it was parked, and its participant may be back by now.
                     Action::Pending if has_room => {
-                        self.wait_for_call(&step.action.participant, Some(saga.updated_at), reach);
+                        self.wait_for_call(step.action.handler(), saga.updated_at, reach);
                     }
                     // Without a free call it goes on when one of those in flight ends.
                     Action::Backoff { next_at: due, .. } if has_free_call => {
-                        self.wait_for_call(&step.action.participant, Some(*due), reach);
+                        self.wait_for_call(step.action.handler(), *due, reach);
                     }
                     Action::Awaiting { check_at } => {
                         let probe = step.probe.as_ref().filter(|_| !instance.probe_unsupported);
-                        let participant = probe.map_or(&step.action.participant, |probe| &probe.participant);
-                        self.wait_for_call(participant, Some(*check_at), reach);
+                        let handler = probe.map_or(step.action.handler(), Probe::handler);
+                        self.wait_for_call(handler, *check_at, reach);
                         self.wake_at = earliest(self.wake_at, instance.tries.pending_until);
                     }
                     _ => {}
@@ -124,13 +142,13 @@ impl Duties {
                     Compensation::Idle
                         if may_start && instance.owes_compensation(step) && !instance.is_in_flight() =>
                     {
-                        self.wait_for_call(&call.participant, Some(saga.updated_at), reach);
+                        self.wait_for_call(call.handler(), saga.updated_at, reach);
                     }
                     Compensation::Backoff { next_at: due, .. } if has_free_call => {
-                        self.wait_for_call(&call.participant, Some(*due), reach);
+                        self.wait_for_call(call.handler(), *due, reach);
                     }
                     Compensation::Awaiting { check_at } => {
-                        self.wait_for_call(&call.participant, Some(*check_at), reach);
+                        self.wait_for_call(call.handler(), *check_at, reach);
                         self.wake_at = earliest(self.wake_at, instance.undo_tries.pending_until);
                     }
                     _ => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::ids::{InstanceRef, ParticipantName, Timestamp};
+use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::json::Json;
 use super::words::{Outcome, Phase, Refusal};
 
@@ -22,8 +22,8 @@ pub struct Context<'a> {
 /// Whether calls to a participant can be sent at all. A call to one that cannot be reached is
 /// parked: it costs neither an attempt nor budget.
 pub trait Reach: Sync {
-    /// Whether the participant has a live handler for calls now.
-    fn can_call(&self, participant: &ParticipantName) -> bool;
+    /// Whether the participant has a live handler for calls of `action` now.
+    fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool;
 }
 
 /// Every participant can be called; for tests and for plans.
@@ -31,7 +31,7 @@ pub trait Reach: Sync {
 pub struct Everyone;
 
 impl Reach for Everyone {
-    fn can_call(&self, _: &ParticipantName) -> bool {
+    fn can_call(&self, _: &ParticipantName, _: &ActionName) -> bool {
         true
     }
 }

@@ -18,7 +18,7 @@ use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::registry::Registry;
 use crate::participant::{Dispatch, Outgoing};
-use crate::saga::ids::{DefinitionName, ParticipantName, SagaId, Timestamp};
+use crate::saga::ids::{ActionName, DefinitionName, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::Reach;
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Refusal, SagaStatus};
@@ -154,7 +154,7 @@ fn name(call: &Outgoing) -> String {
 }
 
 impl Reach for FakeParticipants {
-    fn can_call(&self, participant: &ParticipantName) -> bool {
+    fn can_call(&self, participant: &ParticipantName, _: &ActionName) -> bool {
         assert_ne!(participant.as_str(), "cursed", "the rules ask for a participant that makes them panic");
         !self.absent.lock().contains(participant.as_str())
     }

@@ -426,7 +426,8 @@ async fn nobody_is_called_after_the_registration_ran_out() {
     town.call(Phase::Action).await;
     town.clock.advance(Duration::from_secs(30));
     let stock = ParticipantName::parse("stock").unwrap();
-    assert!(!town.participants.can_call(&stock));
+    let deduct = ActionName::parse("deduct").unwrap();
+    assert!(!town.participants.can_call(&stock, &deduct));
     assert_eq!(town.unknown().await, "not sent: participant stock has no live registration");
     assert_eq!(*fake.arrived.borrow(), 1);
 }

@@ -41,9 +41,10 @@ async fn a_registration_has_no_effect_before_it_is_activated() {
     let (_, registry) = fresh();
     let prepared = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap();
     assert!(prepared.to_store().is_some());
-    assert!(!registry.can_call(&stock()));
+    assert!(!registry.can_call(&stock(), &action("deduct")));
     let registered = prepared.activate();
-    assert!(registry.can_call(&stock()));
+    assert!(registry.can_call(&stock(), &action("deduct")));
+    assert!(!registry.can_call(&stock(), &action("count")), "it did not offer that");
     assert_eq!(registered.expires_at, Some(NOON + Duration::from_secs(30)));
 }
 
@@ -87,7 +88,7 @@ async fn an_expired_registration_gets_no_calls_and_cannot_be_renewed() {
     assert_eq!(registry.next_expiry(), expires_at);
 
     clock.advance(Duration::from_secs(30));
-    assert!(!registry.can_call(&stock()));
+    assert!(!registry.can_call(&stock(), &action("deduct")));
     assert_eq!(registry.renew(&id), Err(RegistryError::NotFound { id: id.clone() }));
     assert_eq!(registry.list(None)[0].health, Health::Absent);
     assert!(registry.list(None)[0].registrations.is_empty());
@@ -103,9 +104,9 @@ async fn an_ended_registration_is_gone_and_unknown() {
     let (_, registry) = fresh();
     let id = register(&registry, &claim("stock", STOCK, &["deduct"])).await.registration_id;
     let ending = registry.prepare_end(&id).await.unwrap();
-    assert!(registry.can_call(&stock()), "nothing has ended before its row is deleted");
+    assert!(registry.can_call(&stock(), &action("deduct")), "nothing has ended before its row is deleted");
     ending.finish();
-    assert!(!registry.can_call(&stock()));
+    assert!(!registry.can_call(&stock(), &action("deduct")));
     assert!(matches!(registry.prepare_end(&id).await, Err(RegistryError::NotFound { .. })));
 }
 
@@ -127,7 +128,7 @@ async fn the_configurations_own_never_runs_out_and_cannot_be_ended() {
     let (clock, registry) = fresh();
     registry.configure(&claim("stock", STOCK, &["deduct"])).unwrap();
     clock.advance(Duration::from_hours(1_000));
-    assert!(registry.can_call(&stock()));
+    assert!(registry.can_call(&stock(), &action("deduct")));
     assert_eq!(registry.next_expiry(), None);
     let id = registry.list(None)[0].registrations[0].registration_id.clone();
     assert_eq!(registry.renew(&id), Ok(None));
@@ -256,13 +257,13 @@ async fn too_long_a_line_parks_further_calls_until_it_is_short_again() {
     let in_line = (0..WAITING_PARK).map(|_| async { drop(registry.slot(&stock, &deduct).await) });
     let mut in_line = Box::pin(join_all(in_line));
     assert!(poll_once(&mut in_line).await.is_none());
-    assert!(!registry.can_call(&stock));
+    assert!(!registry.can_call(&stock, &deduct));
 
     let mut changes = registry.changes();
     changes.mark_unchanged();
     drop(running);
     in_line.await;
-    assert!(registry.can_call(&stock));
+    assert!(registry.can_call(&stock, &deduct));
     assert!(changes.has_changed().unwrap());
 }
 

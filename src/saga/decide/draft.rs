@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::saga::apply::{apply, begin};
-use crate::saga::definition::{Definition, EventRule, Trigger};
+use crate::saga::definition::{Definition, EventRule, Probe, Trigger};
 use crate::saga::event::{CallInput, Event, Fact, Started};
 use crate::saga::expr::{EvalError, Scope, Template};
 use crate::saga::ids::{InstanceRef, StepIx};
@@ -199,15 +199,15 @@ impl<'a> Draft<'a> {
     /// Whether calls for `phase` of the step behind `at` can be sent now.
     pub fn can_call(&self, at: InstanceRef, phase: Phase) -> bool {
         let step = self.saga.step(at);
-        let participant = match phase {
-            Phase::Action => &step.action.participant,
+        let (participant, action) = match phase {
+            Phase::Action => step.action.handler(),
             Phase::Compensation => match &step.compensation {
-                Some(call) => &call.participant,
+                Some(call) => call.handler(),
                 None => return false,
             },
-            Phase::Probe => step.probe.as_ref().map_or(&step.action.participant, |probe| &probe.participant),
+            Phase::Probe => step.probe.as_ref().map_or(step.action.handler(), Probe::handler),
         };
-        self.ctx.reach.can_call(participant)
+        self.ctx.reach.can_call(participant, action)
     }
 
     pub fn is_done(&self, step: StepIx) -> bool {

@@ -11,7 +11,7 @@ use crate::saga::decide::{Decision, NewSaga, start};
 use crate::saga::definition::Definition;
 use crate::saga::duties::Duties;
 use crate::saga::event::{Event, Fact};
-use crate::saga::ids::{InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
+use crate::saga::ids::{ActionName, InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Input, Reach, Reply};
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
@@ -52,7 +52,7 @@ pub struct Run {
 pub struct Away(pub BTreeSet<String>);
 
 impl Reach for Away {
-    fn can_call(&self, participant: &ParticipantName) -> bool {
+    fn can_call(&self, participant: &ParticipantName, _: &ActionName) -> bool {
         !self.0.contains(participant.as_str())
     }
 }

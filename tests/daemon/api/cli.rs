@@ -144,12 +144,12 @@ async fn a_stuck_saga_is_found_explained_and_repaired() -> Result<()> {
     let stuck = ends(0, &["stuck"]).await;
     assert!(stuck.contains(&id) && stuck.contains("the account is closed"), "{stuck}");
     let (get, why) = (ends(0, &["get", &id]).await, ends(0, &["why", &id]).await);
-    let plan = ends(0, &["skip", &id, "take", "--dry-run"]).await;
+    let dry_run = ends(0, &["skip", &id, "take", "--dry-run"]).await;
     let abandon = ran(&["abandon", &id, "--reason", "given up", "--yes"]).await;
     settings(&play).bind(|| {
         insta::assert_snapshot!("a_blocked_saga", get);
         insta::assert_snapshot!("why_a_blocked_saga", why);
-        insta::assert_snapshot!("what_waiving_would_lead_to", plan);
+        insta::assert_snapshot!("what_waiving_would_lead_to", dry_run);
         insta::assert_snapshot!("abandoning_without_naming_what_stays", format!("{abandon:?}"));
     });
     assert_eq!(step(&play.get(&id).await?, "take").compensation_attempts, 1, "looking changes nothing");

@@ -1,10 +1,9 @@
 //! One step over a list.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
-use sagad::proto::{CompensationStatus, SagaStatus, StepStatus};
+use sagad::proto::{CompensationStatus, SagaStatus, StepStatus, WaitFor};
 use tonic::Code;
 
 use crate::support::participant::{Answer, Gate};
@@ -73,26 +72,26 @@ async fn what_is_no_list_fails_the_step_with_nothing_called() -> Result<()> {
 
 #[tokio::test]
 async fn no_more_than_the_cap_are_in_flight_in_either_direction() -> Result<()> {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let gate = Gate::closed();
-    let (held, counting, highest) = (gate.clone(), Arc::clone(&now), Arc::clone(&most));
+    let (forward, backward) = (Gate::closed(), Gate::closed());
+    let (ahead, back) = (forward.clone(), backward.clone());
     let play = Play::on(DAEMON.daemon(), EACH, move |call| match call.action.as_str() {
-        "last" => Answer::Refused("NO", "no"),
-        _ => {
-            highest.fetch_max(counting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            held.then(Answer::done())
-        }
+        "take" => ahead.then(Answer::done()),
+        "back" => back.then(Answer::done()),
+        _ => Answer::Refused("NO", "no"),
     })
     .await?;
     let id = play.start("a", &items(10)).await?;
-    play.until(&id, |saga| saga.steps.iter().filter(|s| s.attempts == 1).count() == 3).await?;
-    play.shop.seen(|call| call.step == "take/2").await;
-    assert_eq!((now.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (3, 3));
-    gate.open();
+    let in_flight =
+        |action: &'static str| play.shop.calls().iter().filter(|call| call.action == action).count();
+    for (action, gate) in [("take", &forward), ("back", &backward)] {
+        play.until(&id, |_| in_flight(action) >= 3).await?;
+        play.wait(&id, WaitFor::Ended, Duration::from_millis(100)).await?;
+        assert_eq!(in_flight(action), 3, "{action}");
+        gate.open();
+    }
     let saga = play.ended(&id).await?;
     assert_eq!(saga.status(), SagaStatus::Compensated);
-    let undone = play.called(&id).iter().filter(|call| call.starts_with("compensation take/")).count();
-    assert_eq!(undone, 10);
+    assert_eq!((in_flight("take"), in_flight("back")), (10, 10));
     Ok(())
 }
 

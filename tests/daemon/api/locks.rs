@@ -35,9 +35,9 @@ async fn playing(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Re
 /// Holds the action of the saga whose id ends in `holder`.
 fn holding(gate: &Gate) -> impl Fn(&Call) -> Answer + Send + Sync + 'static {
     let gate = gate.clone();
-    move |call| match call.saga.ends_with("holder") && call.action == "do" {
-        true => gate.then(Answer::done()),
-        false => Answer::done(),
+    move |call| {
+        let is_held = call.saga.ends_with("holder") && call.action == "do";
+        if is_held { gate.then(Answer::done()) } else { Answer::done() }
     }
 }
 

@@ -124,10 +124,11 @@ async fn a_dry_run_shows_what_would_follow_and_changes_nothing() -> Result<()> {
     }
     assert_eq!(play.history(&id).await?, history);
     let skip = RepairRequest { dry_run: true, ..play.act(&id, RepairAct::Skip, "took") };
-    let plan = play.repair(skip).await?.plan;
-    let calls: Vec<_> = plan.iter().map(|c| (c.phase.as_str(), c.step.as_str(), c.action.as_str())).collect();
+    let follows = play.repair(skip).await?.plan;
+    let calls: Vec<_> =
+        follows.iter().map(|c| (c.phase.as_str(), c.step.as_str(), c.action.as_str())).collect();
     assert_eq!(calls, [("compensation", "root", "undo")]);
-    assert_eq!(plan[0].participant, play.participant);
+    assert_eq!(follows[0].participant, play.participant);
     Ok(())
 }
 

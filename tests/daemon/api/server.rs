@@ -224,10 +224,8 @@ async fn many_clients_at_once_are_all_answered() -> Result<()> {
 #[tokio::test]
 async fn an_address_others_can_reach_needs_a_word_of_consent() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let (status, said) = match Launch::on(data.path()).arg("--grpc-addr").arg("0.0.0.0:0").try_start()? {
-        Ok(_) => anyhow::bail!("it serves the world"),
-        Err(ended) => ended,
-    };
+    let anywhere = Launch::on(data.path()).arg("--grpc-addr").arg("0.0.0.0:0");
+    let Err((status, said)) = anywhere.try_start()? else { anyhow::bail!("it serves the world") };
     assert!(!status.success());
     assert!(said.contains("0.0.0.0") && said.contains("allow_insecure"), "{said}");
     let allowed =

@@ -135,11 +135,11 @@ impl Disk {
         let mut rest = bytes.as_slice();
         while rest.len() >= 24 {
             let number = |from: usize| u32::from_ne_bytes(rest[from..from + 4].try_into().expect("4 bytes"));
-            let long = |from: usize| {
+            let size = |from: usize| {
                 let value = u64::from_ne_bytes(rest[from..from + 8].try_into().expect("8 bytes"));
                 usize::try_from(value).expect("a length that fits memory")
             };
-            let (kind, path_length, offset, length) = (number(0), number(4) as usize, long(8), long(16));
+            let (kind, path_length, offset, length) = (number(0), number(4) as usize, size(8), size(16));
             let whole = 24 + path_length + length;
             if rest.len() < whole {
                 break; // the record that the power went in
@@ -228,9 +228,8 @@ impl Disk {
                         let mut content = std::mem::take(&mut inode.synced);
                         for change in &inode.unsynced {
                             match mode {
-                                0 => {}
                                 1 if chance.one_in(2) => change.apply(&mut content),
-                                1 => {}
+                                0 | 1 => {}
                                 _ => change.apply_torn(&mut content, chance),
                             }
                         }

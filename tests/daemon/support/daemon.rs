@@ -14,7 +14,7 @@ use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a daemon may take to say that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
@@ -145,11 +145,6 @@ impl Daemon {
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
     }
 
     /// Its process id.

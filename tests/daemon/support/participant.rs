@@ -72,6 +72,11 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// `answer`, once the gate is open.
     pub fn then(&self, answer: Answer) -> Answer {
         Answer::Behind(self.clone(), Box::new(answer))
