@@ -122,7 +122,6 @@ impl Daemon {
         tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
         let surface = Api {
             engine: engine.clone(),
-            registry: Arc::new(engine.clone()),
             readiness: is_ready,
             observe: Arc::new(move |end| metrics.rpc(end.method, end.code_name())),
             limits: limits_of(config),
@@ -186,8 +185,8 @@ async fn open_store(
 fn registry_of(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry> {
     let registry = Registry::new(Arc::clone(clock));
     for participant in &config.participants {
-        let configured = registry.configure(&participant.claim());
-        configured.with_context(|| format!("participant {} of the configuration", participant.name))?;
+        let place = || format!("participant {} of the configuration", participant.name);
+        registry.configure(participant.handlers().with_context(place)?).with_context(place)?;
     }
     Ok(registry)
 }

@@ -4,6 +4,8 @@
 //! and so on. Only the edges of the program know these types: the rooms behind them
 //! have types of their own, already checked.
 
+use crate::saga::ids::Timestamp;
+
 #[allow(
     missing_docs,
     unreachable_pub,
@@ -22,3 +24,16 @@ pub use generated::*;
 /// The encoded `FileDescriptorSet` of `proto/`, imports and comments included: what
 /// server reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("sagad_v1");
+
+const MILLIS_PER_SECOND: i64 = 1_000;
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
+/// A point in time on the wire.
+#[must_use]
+pub fn timestamp(Timestamp(millis): Timestamp) -> prost_types::Timestamp {
+    let nanos = millis.rem_euclid(MILLIS_PER_SECOND) * NANOS_PER_MILLI;
+    prost_types::Timestamp {
+        seconds: millis.div_euclid(MILLIS_PER_SECOND),
+        nanos: i32::try_from(nanos).expect("below a billion"),
+    }
+}

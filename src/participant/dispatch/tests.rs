@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::participant::handlers::tests::claim;
+use crate::participant::handlers::tests::handlers;
 use crate::participant::listing::Health;
 use crate::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
 use crate::proto::{self, compensate_response, execute_response, probe_response};
@@ -184,9 +184,9 @@ impl Town {
     }
 
     async fn register(&self, endpoint: &str, max_in_flight: u32) {
-        let mut claim = claim("stock", endpoint, &["deduct", "restore"]);
-        claim.max_in_flight = max_in_flight;
-        let prepared = self.participants.registry().prepare(&claim).await.unwrap();
+        let mut stock = handlers("stock", endpoint, &["deduct", "restore"]);
+        stock.max_in_flight = max_in_flight;
+        let prepared = self.participants.registry().prepare(stock).await.unwrap();
         let _registered = prepared.activate();
     }
 
