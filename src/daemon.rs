@@ -161,16 +161,18 @@ async fn open_store(
     metrics: &Metrics,
     clock: &SharedClock,
 ) -> anyhow::Result<Arc<dyn Store>> {
+    let saga_bytes_max = usize::try_from(config.limits.saga_max_bytes).unwrap_or(usize::MAX);
     match config.store.kind {
         StoreKind::Memory => {
             tracing::warn!("the store is in memory: everything is lost when the daemon stops");
-            Ok(Arc::new(MemoryStore::new()))
+            Ok(Arc::new(MemoryStore::bounded(saga_bytes_max)))
         }
         StoreKind::Sled => {
             let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
             let options = SledOptions {
                 cache_bytes: config.store.cache_mib * MIB * 3 / 4,
                 history_cache_bytes: config.store.cache_mib * MIB / 4,
+                saga_bytes_max,
                 on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
                 ..SledOptions::new(&config.store.dir)
             };

@@ -104,12 +104,14 @@ fn explain(asked: &str, status: &Status) -> String {
     let details = status.get_error_details();
     let mut told = format!("cannot {asked}: {}", said(status));
     if let Some(bad) = details.bad_request() {
-        for violation in &bad.field_violations {
+        // A message that names them already says it all.
+        for violation in bad.field_violations.iter().filter(|v| !status.message().contains(&v.description)) {
             line(&mut told, &violation.field, &violation.description);
         }
     }
     if let Some(precondition) = details.precondition_failure() {
-        for violation in &precondition.violations {
+        for violation in precondition.violations.iter().filter(|v| !status.message().contains(&v.description))
+        {
             line(&mut told, &violation.subject, &violation.description);
         }
     }

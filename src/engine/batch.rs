@@ -60,6 +60,8 @@ pub(super) struct Working {
     ticket: Option<LockTicket>,
     /// Just read from the store: not published, nothing of it in flight.
     pub(super) cold: bool,
+    /// The far wake-up that the store has of a saga just read.
+    pub(super) stored_wake: Option<Timestamp>,
     /// A place among the sagas that are recovered at once.
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// What the saga owes behind the commit.
@@ -82,8 +84,8 @@ impl Working {
     }
 
     /// A working copy of a saga just read.
-    pub(super) fn cold(base: Arc<Saga>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { base: Some(base), cold: true, permit, ..Self::default() }
+    pub(super) fn cold(base: Arc<Saga>, stored_wake: Option<Timestamp>) -> Self {
+        Self { base: Some(base), cold: true, stored_wake, ..Self::default() }
     }
 
     /// The saga as decided so far; `None` while it does not exist.

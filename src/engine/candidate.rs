@@ -8,8 +8,8 @@ use crate::saga::filter::{Candidate, LiveStep};
 use crate::saga::ids::{DefinitionName, Timestamp, Version};
 use crate::saga::input::Reach;
 use crate::saga::ready;
-use crate::saga::state::{Action, Compensation, Instance, Saga};
-use crate::saga::words::{Failure, SagaStatus};
+use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga};
+use crate::saga::words::{Failure, Refusal, SagaStatus, codes};
 use crate::store::Summary;
 
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
@@ -141,6 +141,7 @@ impl Candidate for CountedSagas<'_> {
 /// Every call of the saga that is running, waiting, failed, unknown or blocked.
 fn live_steps(saga: &Saga, reach: &dyn Reach) -> Vec<LiveStep> {
     let parked = duties(saga, reach).parked;
+    let saga_is_open = !saga.is_terminal();
     let mut live = Vec::new();
     for (at, instance) in saga.each_instance() {
         let step = saga.step(at);
@@ -149,12 +150,15 @@ fn live_steps(saga: &Saga, reach: &dyn Reach) -> Vec<LiveStep> {
             && ready::may_run(saga, at.step);
         if waits || action_is_live(&instance.action) {
             let participant = step.action.participant.to_string();
-            live.push(LiveStep { instance: saga.name_of(at), participant });
+            let error = saga_is_open.then(|| action_error(&instance.action)).flatten();
+            live.push(LiveStep { instance: saga.name_of(at), participant, error });
         }
         if let Some(call) = &step.compensation
             && undo_is_live(instance)
         {
-            live.push(LiveStep { instance: saga.name_of(at), participant: call.participant.to_string() });
+            let error = saga_is_open.then(|| undo_error(&instance.compensation)).flatten();
+            let (instance, participant) = (saga.name_of(at), call.participant.to_string());
+            live.push(LiveStep { instance, participant, error });
         }
     }
     live
@@ -171,6 +175,50 @@ fn action_is_live(action: &Action) -> bool {
         | Action::Blocked { .. } => true,
         Action::Pending | Action::Succeeded { .. } | Action::Skipped => false,
     }
+}
+
+/// What the last attempt of an action that is not settled left behind.
+fn action_error(action: &Action) -> Option<Refusal> {
+    match action {
+        Action::Backoff { last, .. } | Action::Probing { why: ProbeWhy::BeforeBlock(last) } => {
+            Some(error_of(last))
+        }
+        Action::Refused { refusal } | Action::Blocked { last: Some(Doubt::Refused(refusal)), .. } => {
+            Some(refusal.clone())
+        }
+        Action::Blocked { reason, .. } => Some(unknown(reason)),
+        Action::Unknown { cause } => Some(unknown(cause)),
+        Action::Pending
+        | Action::Running
+        | Action::Awaiting { .. }
+        | Action::Probing { why: ProbeWhy::Pending }
+        | Action::Succeeded { .. }
+        | Action::Skipped => None,
+    }
+}
+
+fn undo_error(compensation: &Compensation) -> Option<Refusal> {
+    match compensation {
+        Compensation::Backoff { last, .. } => Some(error_of(last)),
+        Compensation::Blocked { last: Some(Doubt::Refused(refusal)), .. } => Some(refusal.clone()),
+        Compensation::Blocked { reason, .. } => Some(unknown(reason)),
+        Compensation::Idle
+        | Compensation::Running
+        | Compensation::Awaiting { .. }
+        | Compensation::Done
+        | Compensation::Waived => None,
+    }
+}
+
+fn error_of(doubt: &Doubt) -> Refusal {
+    match doubt {
+        Doubt::Unknown(cause) => unknown(cause),
+        Doubt::Refused(refusal) => refusal.clone(),
+    }
+}
+
+fn unknown(cause: &str) -> Refusal {
+    Refusal { code: codes::UNKNOWN.to_owned(), message: cause.to_owned() }
 }
 
 fn undo_is_live(instance: &Instance) -> bool {

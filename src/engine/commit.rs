@@ -13,7 +13,6 @@ use super::error::EngineError;
 use super::loading::Loading;
 use super::settings::STORE_RETRY;
 use super::shard::{Resident, Shard, answer, refuse};
-use super::summary::far_wake;
 use crate::clock::Stopwatch;
 use crate::saga::duties::{Duties, duties};
 use crate::saga::event::{Event, Fact};
@@ -145,6 +144,7 @@ impl Shard {
             self.shared.stuck.note(&saga);
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = Arc::clone(&saga);
+            resident.stored_wake = working.stored_wake;
             self.door().published.publish(Arc::clone(&saga))
         };
         for (work, verdict) in done {
@@ -256,9 +256,4 @@ fn is_late(fact: &Fact) -> bool {
 /// A way to follow a saga that will not change any more.
 fn detached(saga: &Arc<Saga>) -> super::published::Live {
     watch::channel(Arc::clone(saga)).1
-}
-
-/// The far wake-up that the saga's last commit stored, told from its state alone.
-pub(super) fn stored_wake_of(saga: &Saga, wake_at: Option<Timestamp>) -> Option<Timestamp> {
-    far_wake(wake_at, saga.updated_at)
 }

@@ -133,7 +133,10 @@ impl Scan<'_> {
 
     /// The saga behind a row, if it matches.
     async fn matching(&self, row: &Summary) -> Result<Option<Arc<Saga>>, EngineError> {
-        if self.in_memory(row).is_none() && !self.filter.needs_steps() && !self.fits(&SummaryRow(row)) {
+        if self.in_memory(row).is_none()
+            && !self.filter.needs_steps(row.status)
+            && !self.fits(&SummaryRow(row))
+        {
             return Ok(None);
         }
         let saga = self.saga(row).await?;
@@ -141,7 +144,7 @@ impl Scan<'_> {
     }
 
     async fn counts(&self, row: &Summary) -> Result<bool, EngineError> {
-        if self.filter.needs_steps() {
+        if self.filter.needs_steps(row.status) {
             return Ok(self.matching(row).await?.is_some());
         }
         Ok(self.fits(&SummaryRow(row)))

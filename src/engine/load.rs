@@ -10,7 +10,7 @@ use super::mail::Mail;
 use super::shared::Shared;
 use crate::saga::apply::replay;
 use crate::saga::event::{Event, Fact};
-use crate::saga::ids::SagaId;
+use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::state::Saga;
 use crate::store::StoreError;
 use crate::tasks::Death;
@@ -18,7 +18,11 @@ use crate::tasks::Death;
 /// What came of reading a saga.
 pub(super) enum Loaded {
     /// Here it is.
-    Found(Arc<Saga>),
+    Found {
+        saga: Arc<Saga>,
+        /// The far wake-up that the store has of it.
+        stored_wake: Option<Timestamp>,
+    },
     /// There is no such saga.
     Absent,
     /// It is there but does not read back; it is never read as anything else.
@@ -32,7 +36,7 @@ pub(super) async fn load(shared: &Shared, id: &SagaId) -> Loaded {
     match shared.store.load(id).await {
         Ok(None) => Loaded::Absent,
         Ok(Some(stored)) => match fold(&shared.catalog, id, &stored.facts) {
-            Ok(saga) => Loaded::Found(Arc::new(saga)),
+            Ok(saga) => Loaded::Found { saga: Arc::new(saga), stored_wake: stored.far_wake },
             Err(reason) => Loaded::Unreadable(reason),
         },
         Err(error @ StoreError::Damaged { .. }) => Loaded::Unreadable(error.to_string()),

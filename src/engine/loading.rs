@@ -11,8 +11,7 @@ use super::settings::STORE_RETRY;
 use super::shard::{Shard, refuse};
 use crate::saga::ids::SagaId;
 use crate::saga::input::Input;
-use crate::saga::state::{Saga, Stage};
-use std::sync::Arc;
+use crate::saga::state::Stage;
 
 /// A saga that is being read.
 #[derive(Default)]
@@ -60,23 +59,25 @@ impl Shard {
     pub(super) fn adopt(&mut self, id: SagaId, result: Loaded, batch: &mut Batch) {
         let Some(loading) = self.loading.remove(&id) else { return };
         match result {
-            Loaded::Found(saga) => self.adopt_found(id, saga, loading, batch),
+            Loaded::Found { saga, stored_wake } => {
+                let working = Working::cold(saga, stored_wake);
+                self.adopt_found(id, working, loading, batch);
+            }
             Loaded::Absent => self.adopt_absent(&id, loading, batch),
             Loaded::Unreadable(reason) => self.adopt_unreadable(&id, &reason, loading, batch),
             Loaded::Failed(error) => self.load_failed(id, &EngineError::from(error), loading),
         }
     }
 
-    fn adopt_found(&mut self, id: SagaId, saga: Arc<Saga>, loading: Loading, batch: &mut Batch) {
+    fn adopt_found(&mut self, id: SagaId, mut working: Working, loading: Loading, batch: &mut Batch) {
+        let Some(saga) = working.base() else { return };
         let landed = loading.landed_at.is_some_and(|seq| saga.seq >= seq);
         if !saga.uses_locks() {
             self.shared.release_locks(&id);
         }
         let granted = matches!(saga.stage, Stage::AwaitingLocks { .. }) && self.shared.locks.holds(&id);
-        let ended = saga.is_terminal();
-        let mut working = Working::cold(saga, loading.permit);
         let mut todo = Vec::new();
-        if !ended {
+        if !saga.is_terminal() {
             todo.push(if loading.known || landed { Input::Wake } else { Input::Recovered });
         }
         if granted {
@@ -85,6 +86,7 @@ impl Shard {
         if !landed {
             todo.extend(loading.redo.into_iter().filter(|input| !matches!(input, Input::Recovered)));
         }
+        working.permit = loading.permit;
         for work in todo.into_iter().map(Work::Input).chain(loading.held) {
             working.decide(work, &self.shared, batch.now);
         }

@@ -151,7 +151,7 @@ impl Engine {
         id: &SagaId,
     ) -> Result<Option<Arc<crate::saga::state::Saga>>, EngineError> {
         match load(&self.shared, id).await {
-            Loaded::Found(saga) => Ok(Some(saga)),
+            Loaded::Found { saga, .. } => Ok(Some(saga)),
             Loaded::Absent => Ok(None),
             Loaded::Unreadable(reason) => {
                 if self.shared.stuck.quarantine(id, &reason, self.shared.clock.now()) {

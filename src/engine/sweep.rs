@@ -1,7 +1,6 @@
 //! The sweeper: something always comes next for every open saga, and this looks that it is so.
 
 use super::batch::{Batch, Work};
-use super::commit::stored_wake_of;
 use super::shard::Shard;
 use crate::saga::duties::duties;
 use crate::saga::ids::{SagaId, Timestamp};
@@ -48,8 +47,7 @@ impl Shard {
     /// An open saga without anything near leaves memory; its wake-up is in the store.
     fn evict_if_idle(&mut self, id: &SagaId, wake_at: Option<Timestamp>, now: Timestamp) {
         let Some(resident) = self.residents.get(id) else { return };
-        let stored = resident.stored_wake.or_else(|| stored_wake_of(&resident.saga, wake_at));
-        let far = wake_at.is_none_or(|wake| wake > now + FAR_WAKE && stored == Some(wake));
+        let far = wake_at.is_none_or(|wake| wake > now + FAR_WAKE && resident.stored_wake == Some(wake));
         let idle = now.since(resident.busy_at) >= self.shared.settings.evict_after;
         if far && idle && self.door().published.remove_unless_followed(id) {
             self.residents.remove(id);

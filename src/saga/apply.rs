@@ -221,7 +221,15 @@ fn block(saga: &mut Saga, at: InstanceRef, phase: Phase, reason: &str, since: Ti
     let instance = instance_or_new(saga, at);
     let reason = reason.to_owned();
     match phase {
-        Phase::Compensation => instance.compensation = Compensation::Blocked { reason, since },
+        Phase::Compensation => {
+            let last = match &instance.compensation {
+                Compensation::Backoff { last, .. } => Some(last.clone()),
+                Compensation::Running | Compensation::Awaiting { .. } => Some(Doubt::Unknown(reason.clone())),
+                Compensation::Blocked { last, .. } => last.clone(),
+                Compensation::Idle | Compensation::Done | Compensation::Waived => None,
+            };
+            instance.compensation = Compensation::Blocked { reason, since, last };
+        }
         Phase::Action | Phase::Probe => {
             let last = match &instance.action {
                 Action::Backoff { last, .. } | Action::Probing { why: ProbeWhy::BeforeBlock(last) } => {
@@ -247,11 +255,10 @@ fn unblock(saga: &mut Saga, at: InstanceRef, phase: Phase, now: Timestamp) {
     match phase {
         Phase::Compensation => {
             instance.undo_tries.renew_budget();
-            if let Compensation::Blocked { reason, .. } = &instance.compensation {
-                instance.compensation = if instance.undo_tries.attempt == 0 {
-                    Compensation::Idle
-                } else {
-                    Compensation::Backoff { next_at: now, cause: reason.clone() }
+            if let Compensation::Blocked { last, .. } = &instance.compensation {
+                instance.compensation = match last.clone() {
+                    Some(last) => Compensation::Backoff { next_at: now, last },
+                    None => Compensation::Idle,
                 };
             }
         }
@@ -314,9 +321,10 @@ fn apply_to_step(saga: &mut Saga, event: &Event, now: Timestamp) {
             instance.tries.pending_until.get_or_insert(*until);
             instance.action = Action::Awaiting { check_at: *check_at };
         }
-        Event::StepProbed { at, probe, input } => {
+        Event::StepProbed { at, probe, epoch, input } => {
             let instance = instance_or_new(saga, *at);
             instance.probes = *probe;
+            instance.probe_epoch = *epoch;
             if let Some(input) = input {
                 let action_input = instance.tries.input.clone();
                 instance.probe_input = Some(resolve(input, &saga_input, action_input));
@@ -363,14 +371,15 @@ fn apply_to_compensation(saga: &mut Saga, event: &Event, now: Timestamp) {
             instance.undo_tries.ended_at = Some(now);
         }
         Event::CompensationRefused { at, refusal, .. } => {
-            let cause = format!("{}: {}", refusal.code, refusal.message);
-            instance_or_new(saga, *at).compensation = Compensation::Backoff { next_at: now, cause };
+            let last = Doubt::Refused(refusal.clone());
+            instance_or_new(saga, *at).compensation = Compensation::Backoff { next_at: now, last };
         }
         Event::CompensationUnknown { at, cause, elapsed, retry_at, .. } => {
             let instance = instance_or_new(saga, *at);
             instance.undo_tries.spend(*elapsed, *retry_at, now);
             let next_at = retry_at.unwrap_or(now);
-            instance.compensation = Compensation::Backoff { next_at, cause: cause.clone() };
+            let last = Doubt::Unknown(cause.clone());
+            instance.compensation = Compensation::Backoff { next_at, last };
         }
         Event::CompensationPending { at, check_at, until, .. } => {
             let instance = instance_or_new(saga, *at);

@@ -181,7 +181,7 @@ fn action_call(saga: &Saga, at: InstanceRef, instance: &Instance) -> Option<Call
                 at,
                 phase: Phase::Probe,
                 attempt: instance.probes,
-                epoch: instance.tries.epoch,
+                epoch: instance.probe_epoch,
                 participant: probe.map_or(&step.action.participant, |probe| &probe.participant).clone(),
                 action: probe.map_or(&step.action.action, |probe| &probe.action).clone(),
                 step: saga.name_of(at),

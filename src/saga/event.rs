@@ -57,7 +57,7 @@ pub enum Event {
     /// The participant is still working; the next look is due at `check_at`, the last at `until`.
     StepPending { at: InstanceRef, attempt: u32, check_at: Timestamp, until: Timestamp },
     /// The participant is about to be asked whether the effect exists.
-    StepProbed { at: InstanceRef, probe: u32, input: Option<CallInput> },
+    StepProbed { at: InstanceRef, probe: u32, epoch: u64, input: Option<CallInput> },
     /// The participant has no probe; from now on the action itself is called again.
     ProbeUnsupported { at: InstanceRef },
     /// Its condition was false (`item` is `None` and the step has no instances), or an operator

@@ -110,6 +110,8 @@ pub struct Instance {
     pub probe_unsupported: bool,
     /// Probes so far.
     pub probes: u32,
+    /// The epoch of the last probe; 0 in journals that did not keep it.
+    pub probe_epoch: u64,
     /// The probe's own input, stored with its first use.
     pub probe_input: Option<Json>,
 }
@@ -219,8 +221,8 @@ pub enum Compensation {
     Backoff {
         /// The next attempt is due then.
         next_at: Timestamp,
-        /// Why the last one did not settle it.
-        cause: String,
+        /// What the last one left behind.
+        last: Doubt,
     },
     /// The participant answered "pending".
     Awaiting {
@@ -235,6 +237,8 @@ pub enum Compensation {
         reason: String,
         /// Since when.
         since: Timestamp,
+        /// What the last attempt left behind; `None` when nothing was ever called.
+        last: Option<Doubt>,
     },
     /// An operator let it be.
     Waived,
@@ -288,6 +292,7 @@ impl Instance {
             late_success: false,
             probe_unsupported: false,
             probes: 0,
+            probe_epoch: 0,
             probe_input: None,
         }
     }
@@ -510,7 +515,7 @@ impl Saga {
                 let (step, reason) = (self.name_of(at), reason.clone());
                 blocks.push(Block { step, phase: Phase::Action, reason, since: *since });
             }
-            if let Compensation::Blocked { reason, since } = &instance.compensation {
+            if let Compensation::Blocked { reason, since, .. } = &instance.compensation {
                 let (step, reason) = (self.name_of(at), reason.clone());
                 blocks.push(Block { step, phase: Phase::Compensation, reason, since: *since });
             }

@@ -82,6 +82,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     epoch: u64,
+    saga_bytes_max: usize,
     sagas: BTreeMap<SagaId, Saga>,
     places: BTreeMap<Vec<u8>, SagaId>,
     open: OpenSet,
@@ -123,14 +124,20 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store, with 16 MiB for a saga.
     #[must_use]
     pub fn new() -> Self {
+        Self::bounded(SAGA_BYTES_MAX)
+    }
+
+    /// An empty store that keeps at most so many bytes of a saga's journal.
+    #[must_use]
+    pub fn bounded(saga_bytes_max: usize) -> Self {
         let id = uuid::Uuid::new_v4();
         let mut token_secret = [0; 32];
         token_secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         token_secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        let kept = Arc::new(Mutex::new(Kept { epoch: 1, ..Kept::default() }));
+        let kept = Arc::new(Mutex::new(Kept { epoch: 1, saga_bytes_max, ..Kept::default() }));
         let identity = StoreIdentity { id, token_secret, epoch: 1 };
         Self { identity, kept, handle: Arc::default() }
     }
@@ -239,8 +246,9 @@ impl Kept {
         let sizes: Vec<usize> = batch.iter().map(|write| encode_facts(&write.facts).len()).collect();
         for (write, size) in batch.iter().zip(&sizes) {
             let bytes = size + self.sagas.get(&write.id).map_or(0, |saga| saga.bytes);
-            if bytes > SAGA_BYTES_MAX {
-                return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit: SAGA_BYTES_MAX });
+            let limit = self.saga_bytes_max;
+            if bytes > limit {
+                return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
             }
         }
         let mut receipt = Receipt::default();
@@ -339,7 +347,7 @@ impl Store for MemoryStore {
             let Some(saga) = kept.sagas.get(id) else { return Ok(None) };
             check_sequence(id, &saga.facts)?;
             let ended = saga.summary.status.is_terminal();
-            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended }))
+            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: kept.open.wake_of(id) }))
         }))
     }
 

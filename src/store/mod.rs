@@ -203,6 +203,8 @@ pub struct StoredSaga {
     pub facts: Vec<Fact>,
     /// Whether it has ended.
     pub ended: bool,
+    /// The far wake-up that its last commit stored; `None` for one that has ended.
+    pub far_wake: Option<Timestamp>,
 }
 
 /// Where a scan of open sagas goes on; opaque to everyone but the store that made it.

@@ -44,6 +44,11 @@ impl OpenSet {
         }
     }
 
+    /// The far wake-up of an open saga that has one.
+    pub fn wake_of(&self, id: &SagaId) -> Option<Timestamp> {
+        self.wakes.get(id).copied()
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.near.len() + self.far.len()

@@ -75,9 +75,10 @@ fn tell(definition: &Definition, event: &Event) -> Told {
         | Event::CompensationPending { at, attempt, check_at, until } => {
             with(of(at, *attempt), |d| pending(d, *check_at, *until))
         }
-        Event::StepProbed { at, probe, input } => {
-            with(of(at, 0), |d| call_input(d.number("probe", u64::from(*probe)), input.as_ref()))
-        }
+        Event::StepProbed { at, probe, epoch, input } => with(of(at, 0), |d| {
+            let numbers = d.number("probe", u64::from(*probe)).number("epoch", *epoch);
+            call_input(numbers, input.as_ref())
+        }),
         Event::StepSkipped { at, source } => with(of(at, 0), |d| d.text("source", source_word(*source))),
         Event::CompensationRefused { at, attempt, refusal } => {
             let told = Told { reason: refusal.message.clone(), ..of(at, *attempt) };

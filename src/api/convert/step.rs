@@ -87,8 +87,13 @@ fn compensation_status(status: CompensationStatus) -> proto::CompensationStatus 
 /// Code and message of what last went wrong, of the compensation before the action: it ran later.
 fn last_failure(instance: &Instance) -> Option<(String, String)> {
     match &instance.compensation {
-        Compensation::Backoff { cause, .. } => Some(unknown(cause)),
-        Compensation::Blocked { reason, .. } => Some(unknown(reason)),
+        Compensation::Backoff { last, .. } | Compensation::Blocked { last: Some(last), .. } => {
+            Some(doubted(last))
+        }
+        // Nothing was called: only an expression that fails blocks it before its first call.
+        Compensation::Blocked { reason, last: None, .. } => {
+            Some((codes::EXPRESSION.to_owned(), said(reason)))
+        }
         Compensation::Idle
         | Compensation::Running
         | Compensation::Awaiting { .. }
@@ -97,14 +102,18 @@ fn last_failure(instance: &Instance) -> Option<(String, String)> {
     }
 }
 
+fn doubted(last: &Doubt) -> (String, String) {
+    match last {
+        Doubt::Unknown(cause) => unknown(cause),
+        Doubt::Refused(refusal) => refused(refusal),
+    }
+}
+
 fn action_failure(instance: &Instance) -> Option<(String, String)> {
     match &instance.action {
         Action::Backoff { last, .. }
         | Action::Probing { why: ProbeWhy::BeforeBlock(last) }
-        | Action::Blocked { last: Some(last), .. } => Some(match last {
-            Doubt::Unknown(cause) => unknown(cause),
-            Doubt::Refused(refusal) => refused(refusal),
-        }),
+        | Action::Blocked { last: Some(last), .. } => Some(doubted(last)),
         Action::Refused { refusal } => Some(refused(refusal)),
         Action::Unknown { cause } => Some(unknown(cause)),
         // Nothing was called: only an expression that fails blocks a step before its first call.

@@ -144,7 +144,7 @@ fn each_state_of_a_compensation_has_its_row() {
         (Compensation::Idle, CompensationStatus::Pending, None, None),
         (Compensation::Running, CompensationStatus::Running, None, None),
         (
-            Compensation::Backoff { next_at: at, cause: "reset".to_owned() },
+            Compensation::Backoff { next_at: at, last: Doubt::Unknown("reset".to_owned()) },
             CompensationStatus::Running,
             Some("reset"),
             Some(at),
@@ -152,7 +152,7 @@ fn each_state_of_a_compensation_has_its_row() {
         (Compensation::Awaiting { check_at: at }, CompensationStatus::Running, None, Some(at)),
         (Compensation::Done, CompensationStatus::Done, None, None),
         (
-            Compensation::Blocked { reason: "too often".to_owned(), since: at },
+            Compensation::Blocked { reason: "too often".to_owned(), since: at, last: None },
             CompensationStatus::Blocked,
             Some("too often"),
             None,
@@ -189,7 +189,8 @@ fn nothing_is_due_in_a_saga_that_is_paused_or_has_ended() {
 #[test]
 fn what_waits_for_an_operator_is_listed_oldest_first() {
     let mut both = instance(Action::Succeeded { output: Json::null() });
-    both.compensation = Compensation::Blocked { reason: "refused".to_owned(), since: Timestamp(9_000) };
+    both.compensation =
+        Compensation::Blocked { reason: "refused".to_owned(), since: Timestamp(9_000), last: None };
     let earlier =
         instance(Action::Blocked { reason: "no answer".to_owned(), since: Timestamp(8_000), last: None });
     let steps = || {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+
 use super::world::{Behaviour, LONG, World, done, refused, saga_id, unknown};
 use crate::engine::error::EngineError;
 use crate::engine::request::WaitFor;
@@ -210,4 +212,30 @@ async fn a_deadline_passes_while_the_saga_is_out_of_memory() {
     let saga = world.ended("a").await.saga;
     assert_eq!(saga.failure.as_ref().unwrap().code, "DEADLINE");
     assert_eq!(saga.ended_at.unwrap().since(started), Duration::from_hours(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_wake_up_that_no_commit_stored_keeps_the_saga_in_memory() {
+    let world = World::new().await;
+    let source = "
+saga: patient
+steps:
+  - name: stock
+    action: { call: stock.deduct, retry: { initial: 2h, max: 2h, attempts: 3, elapsed: 0s } }
+    compensation: { call: stock.restore }
+";
+    world.engine.register_definition(source, false).await.unwrap();
+    let stock = world.participants.hold("stock.deduct");
+    world.start("patient", "a").await.unwrap();
+    world.participants.called(1).await;
+    // The commit behind the reply finds nobody to call: the saga is parked, and no time is stored.
+    world.participants.set_absent("stock", true);
+    let mut seen = world.engine.watch(&saga_id("a"), 2, true).await.unwrap();
+    stock.send(unknown()).unwrap();
+    seen.next().await.unwrap().unwrap();
+    world.participants.set_absent("stock", false);
+    world.engine.participants_changed();
+    drop(seen);
+    tokio::time::sleep(Duration::from_hours(3)).await;
+    assert_eq!(world.status("a").await, SagaStatus::Completed);
 }

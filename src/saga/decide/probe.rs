@@ -26,7 +26,7 @@ pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
         // A probe whose own input cannot be made is asked with the action's.
         (Some(template), None) => draft.call_input(Some(template), CallInput::Action, at).ok(),
     };
-    draft.record(Event::StepProbed { at, probe, input });
+    draft.record(Event::StepProbed { at, probe, epoch: draft.ctx.epoch, input });
     true
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::ids::Timestamp;
-use super::words::{Failure, SagaStatus};
+use super::words::{Failure, Refusal, SagaStatus};
 
 mod bounds;
 mod display;
@@ -60,7 +60,7 @@ pub trait Candidate {
     fn updated_at(&self) -> Timestamp;
     /// `label.NAME`
     fn labels(&self) -> &BTreeMap<String, String>;
-    /// `error`
+    /// `error`: the first cause, beside what the live steps say.
     fn failure(&self) -> Option<&Failure>;
     /// `paused`
     fn paused(&self) -> bool;
@@ -82,6 +82,8 @@ pub struct LiveStep {
     pub instance: String,
     /// Who is or was called.
     pub participant: String,
+    /// What kept its last attempt from settling it, while the saga is open.
+    pub error: Option<Refusal>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,10 +174,15 @@ impl Filter {
         self.0.as_ref().is_none_or(|node| asked.fits(node))
     }
 
-    /// Whether matching asks for [`Candidate::live_steps`].
+    /// Whether matching a saga of this status asks for [`Candidate::live_steps`]. The steps of one
+    /// that has ended have no errors of their own.
     #[must_use]
-    pub fn needs_steps(&self) -> bool {
-        self.any(|test| matches!(test, Test::Text { field: TextField::Step | TextField::Participant, .. }))
+    pub fn needs_steps(&self, status: SagaStatus) -> bool {
+        self.any(|test| match test {
+            Test::Text { field: TextField::Step | TextField::Participant, .. } => true,
+            Test::Text { field: TextField::Error, .. } => !status.is_terminal(),
+            _ => false,
+        })
     }
 
     /// Whether it asks for nothing but status, definition, version and age, so that indexes give
@@ -279,11 +286,18 @@ impl Asked<'_> {
             TextField::Definition => hit(saga.definition()),
             TextField::SagaId => hit(saga.saga_id()),
             TextField::Label(name) => saga.labels().get(name).is_some_and(|label| hit(label)),
-            TextField::Error => saga.failure().is_some_and(|failure| {
-                hit(&failure.code)
-                    || hit(&failure.message)
-                    || hit(&format!("{}: {}", failure.code, failure.message))
-            }),
+            TextField::Error => {
+                let fits = |code: &str, message: &str| {
+                    hit(code) || hit(message) || hit(&format!("{code}: {message}"))
+                };
+                saga.failure().is_some_and(|failure| fits(&failure.code, &failure.message))
+                    || (!saga.status().is_terminal()
+                        && self
+                            .steps()
+                            .iter()
+                            .flat_map(|step| &step.error)
+                            .any(|e| fits(&e.code, &e.message)))
+            }
             TextField::Step => self.steps().iter().any(|step| {
                 let name = step.instance.split_once('/').map_or(step.instance.as_str(), |(name, _)| name);
                 hit(name) || hit(&step.instance)

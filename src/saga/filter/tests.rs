@@ -38,7 +38,11 @@ impl Default for Row {
                 message: "a timeout".into(),
             }),
             paused: false,
-            steps: vec![LiveStep { instance: "deduct-stock/0".into(), participant: "stock".into() }],
+            steps: vec![LiveStep {
+                instance: "deduct-stock/0".into(),
+                participant: "stock".into(),
+                error: None,
+            }],
         }
     }
 }
@@ -230,9 +234,11 @@ fn size_and_depth_are_bounded() {
 
 #[test]
 fn a_filter_says_what_it_needs() {
-    assert!(filter("NOT (version = 1 OR step = a)").needs_steps());
-    assert!(filter("participant = a").needs_steps());
-    assert!(!filter("error = a AND label.step = b").needs_steps());
+    let needs_steps = |text: &str, status| filter(text).needs_steps(status);
+    assert!(needs_steps("NOT (version = 1 OR step = a)", SagaStatus::Completed));
+    assert!(needs_steps("participant = a", SagaStatus::Completed));
+    assert!(needs_steps("error = a", SagaStatus::Blocked));
+    assert!(!needs_steps("error = a AND label.step = b", SagaStatus::Compensated));
     assert!(filter("").is_exact() && filter("").is_counted() && filter("").is_empty());
     assert!(filter("status = RUNNING OR NOT (version > 1 AND definition : a) AND age > 1m").is_exact());
     assert!(!filter("status = RUNNING AND age > 1m").is_counted());

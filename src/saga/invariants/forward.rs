@@ -18,7 +18,7 @@ pub(super) fn check(step: &Step<'_>) -> Result<(), Violation> {
             may_run(step, *ix)
         }
         Event::StepSkipped { at, source: Source::Engine } => may_run(step, at.step),
-        Event::StepProbed { at, probe, .. } => probed(step, *at, *probe),
+        Event::StepProbed { at, probe, epoch, .. } => probed(step, *at, *probe, *epoch),
         Event::StepSucceeded { at, attempt, source, .. } => {
             let instance = step.instance(*at);
             let is_known = *attempt >= 1 && *attempt <= instance.tries.attempt;
@@ -103,10 +103,12 @@ fn may_run(step: &Step<'_>, ix: StepIx) -> Result<(), Violation> {
     step.must(is_ready, Rule::D1, "a step it depends on is not done")
 }
 
-fn probed(step: &Step<'_>, at: InstanceRef, probe: u32) -> Result<(), Violation> {
+fn probed(step: &Step<'_>, at: InstanceRef, probe: u32, epoch: u64) -> Result<(), Violation> {
     let instance = step.instance(at);
     step.must(step.here.paused.is_none(), Rule::A1, "the saga is paused")?;
     step.must(probe == instance.probes + 1, Rule::D2, "probes are counted one by one")?;
+    let last = instance.probe_epoch.max(instance.tries.epoch);
+    step.must(epoch >= last, Rule::D2, format!("epoch {epoch} follows epoch {last}"))?;
     step.must(instance.tries.attempt > 0, Rule::D1, "a step nobody attempted")?;
     let is_in_doubt = match &instance.action {
         Action::Awaiting { .. } | Action::Probing { .. } => true,

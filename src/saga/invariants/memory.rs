@@ -49,6 +49,7 @@ fn instance(step: &Step<'_>, before: &Instance, after: &Instance) -> Result<(), 
     tries(step, &before.tries, &after.tries)?;
     tries(step, &before.undo_tries, &after.undo_tries)?;
     step.must(after.probes >= before.probes, Rule::D2, "probes are counted one by one")?;
+    step.must(after.probe_epoch >= before.probe_epoch, Rule::D2, "a probe's epoch was taken back")?;
     let probe_input_holds = before.probe_input.is_none() || before.probe_input == after.probe_input;
     step.must(probe_input_holds, Rule::D2, "a probe's input changed")?;
     let is_cleared_up = matches!(

@@ -210,7 +210,7 @@ impl World {
         if !run_state.sent.insert(id) {
             return Err(format!("{id:?} left twice under the same number"));
         }
-        if call.phase != Phase::Probe && call.epoch != epoch {
+        if call.epoch != epoch {
             return Err(format!("{id:?} left with epoch {}, the owner's is {epoch}", call.epoch));
         }
         if !run_state.journal.iter().rev().any(|fact| is_intent(&fact.event, id)) {
@@ -390,7 +390,9 @@ fn is_intent(event: &Event, id: CallId) -> bool {
 
 fn check_epoch(fact: &Fact, epoch: u64) -> Check {
     match &fact.event {
-        Event::StepStarted { epoch: given, .. } | Event::CompensationStarted { epoch: given, .. }
+        Event::StepStarted { epoch: given, .. }
+        | Event::StepProbed { epoch: given, .. }
+        | Event::CompensationStarted { epoch: given, .. }
             if *given != epoch =>
         {
             Err(format!("an intent under epoch {given}, the owner's is {epoch}"))

@@ -38,6 +38,16 @@ mod tests {
         assert_eq!(encode_facts(&samples::one_fact_of_each()), GOLDEN_V1);
     }
 
+    /// What the second version writes more. Never written anew either.
+    const GOLDEN_V2: &[u8] = include_bytes!("golden/facts-v2.bin");
+
+    #[test]
+    fn the_second_versions_journal_is_still_read_and_written() {
+        let facts = samples::facts_of_the_second_version();
+        assert_eq!(decode_facts(GOLDEN_V2).unwrap(), facts);
+        assert_eq!(encode_facts(&facts), GOLDEN_V2);
+    }
+
     #[test]
     fn an_unknown_event_is_an_error_and_not_an_empty_fact() {
         // Field 999 of the fact: an event of some later version.

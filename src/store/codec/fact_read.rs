@@ -71,6 +71,7 @@ impl TryFrom<EventForm> for Event {
             EventForm::StepProbed(f) => Self::StepProbed {
                 at: instance(f.at)?,
                 probe: f.probe,
+                epoch: f.epoch,
                 input: f.input.map(CallInput::try_from).transpose()?,
             },
             EventForm::ProbeUnsupported(at) => Self::ProbeUnsupported { at: at.into() },

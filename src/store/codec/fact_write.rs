@@ -53,10 +53,11 @@ impl From<&Event> for EventForm {
             Event::StepPending { at, attempt, check_at, until } => {
                 Self::StepPending(call_pending(*at, *attempt, *check_at, *until))
             }
-            Event::StepProbed { at, probe, input } => Self::StepProbed(ProbedForm {
+            Event::StepProbed { at, probe, epoch, input } => Self::StepProbed(ProbedForm {
                 at: instance(*at),
                 probe: *probe,
                 input: input.as_ref().map(CallInputForm::from),
+                epoch: *epoch,
             }),
             Event::ProbeUnsupported { at } => Self::ProbeUnsupported((*at).into()),
             Event::StepSkipped { at, source } => {

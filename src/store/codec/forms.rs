@@ -256,6 +256,9 @@ pub struct ProbedForm {
     pub probe: u32,
     #[prost(message, optional, tag = "3")]
     pub input: Option<CallInputForm>,
+    /// Not in the journals of the first version: 0 there.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
 }
 
 /// A skipped step.

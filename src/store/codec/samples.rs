@@ -93,7 +93,7 @@ pub fn one_fact_of_each() -> Vec<Fact> {
         },
         Event::StepUnknown { at, attempt: 2, cause: "timeout".into(), elapsed, retry_at: None },
         Event::StepPending { at, attempt: 2, check_at: time, until: time },
-        Event::StepProbed { at, probe: 1, input: None },
+        Event::StepProbed { at, probe: 1, epoch: 0, input: None },
         Event::ProbeUnsupported { at },
         Event::StepSkipped { at, source: Source::Engine },
         Event::SagaCommitted { output: json("{}") },
@@ -130,6 +130,18 @@ pub fn one_fact_of_each() -> Vec<Fact> {
     (1..).zip(events).map(|(seq, event)| Fact { seq, at: time, event }).collect()
 }
 
+/// What the second version's journal says more: the epoch of a probe.
+pub fn facts_of_the_second_version() -> Vec<Fact> {
+    let at = InstanceRef { step: StepIx(3), item: Some(1) };
+    let input = || Some(CallInput::Inline(Json::trusted("{\"a\":1}".into())));
+    let events = [
+        Event::StepProbed { at, probe: 1, epoch: 4, input: input() },
+        Event::StepProbed { at, probe: 2, epoch: u64::MAX, input: None },
+    ];
+    let time = Timestamp(1_700_000_000_123);
+    (1..).zip(events).map(|(seq, event)| Fact { seq, at: time, event }).collect()
+}
+
 /// Any fact: one of each kind, its numbers, times and texts at random.
 pub fn facts() -> impl Strategy<Value = Fact> {
     let kinds = one_fact_of_each();
@@ -156,6 +168,7 @@ fn vary(event: &mut Event, number: u32, item: Option<u32>, nanos: u64, text: &st
         | Event::CompensationStarted { at, attempt, epoch, .. } => {
             (*at, *attempt, *epoch) = (place, number, nanos);
         }
+        Event::StepProbed { at, probe, epoch, .. } => (*at, *probe, *epoch) = (place, number, nanos),
         Event::StepFailed { at, attempt, elapsed, refusal, .. } => {
             (*at, *attempt, *elapsed) = (place, number, Duration::from_nanos(nanos));
             text.clone_into(&mut refusal.message);

@@ -109,6 +109,8 @@ pub struct SledOptions {
     /// Size of the ballast that is given up when a full disk keeps the store from opening; 0 for
     /// none.
     pub ballast_bytes: u64,
+    /// Largest journal of a saga.
+    pub saga_bytes_max: usize,
     /// Hears how long each sync to stable storage took.
     pub on_sync: Option<SyncObserver>,
 }
@@ -132,7 +134,8 @@ impl std::fmt::Debug for SyncObserver {
 }
 
 impl SledOptions {
-    /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast.
+    /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast,
+    /// 16 MiB for a saga.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -142,6 +145,7 @@ impl SledOptions {
             history_cache_bytes: 32 * MIB,
             disk_low_bytes: 512 * MIB,
             ballast_bytes: 64 * MIB,
+            saga_bytes_max: SAGA_BYTES_MAX,
             on_sync: None,
         }
     }
@@ -153,6 +157,7 @@ pub struct SledStore {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     running: Arc<Mutex<Option<Running>>>,
+    saga_bytes_max: usize,
 }
 
 /// What must be ended when the store is closed.
@@ -206,7 +211,7 @@ impl SledStore {
             parts: census.parts,
             deleting: census.deleting,
         };
-        let dir = options.dir.clone();
+        let (dir, saga_bytes_max) = (options.dir.clone(), options.saga_bytes_max);
         let keeper = Keeper {
             shared: Arc::clone(&shared),
             requests: requests.clone(),
@@ -218,7 +223,7 @@ impl SledStore {
         let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
         let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
         let running = Arc::new(Mutex::new(Some(Running { writer, keeper, lock: opened.lock })));
-        let store = Self { shared, requests, running };
+        let store = Self { shared, requests, running, saga_bytes_max };
         store.check_small_history()?;
         Ok(store)
     }
@@ -299,8 +304,9 @@ impl SledStore {
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
         let bytes = usize::try_from(before + write.journal_bytes).unwrap_or(usize::MAX);
-        if bytes > SAGA_BYTES_MAX {
-            return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit: SAGA_BYTES_MAX });
+        let limit = self.saga_bytes_max;
+        if bytes > limit {
+            return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
         }
         Ok(())
     }

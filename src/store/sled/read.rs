@@ -104,7 +104,9 @@ fn span_of_open(
     if to >= entry.first_seq {
         facts.extend(read_facts(&shared.open, id, from.max(entry.first_seq), to)?);
     }
-    complete(id, from, to, facts, entry.status.is_terminal())
+    let ended = entry.status.is_terminal();
+    let saga = complete(id, from, to, facts, ended)?;
+    Ok(StoredSaga { far_wake: entry.far_wake.filter(|_| !ended), ..saga })
 }
 
 fn span_of_past(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<StoredSaga>, StoreError> {
@@ -130,7 +132,7 @@ fn complete(
     let expected = (to + 1).saturating_sub(from);
     match (from..).zip(&facts).find(|(seq, fact)| fact.seq != *seq) {
         Some((seq, _)) => Err(damaged_saga(id, format!("fact {seq} is not there"))),
-        None if facts.len() as u64 == expected => Ok(StoredSaga { facts, ended }),
+        None if facts.len() as u64 == expected => Ok(StoredSaga { facts, ended, far_wake: None }),
         None => {
             Err(damaged_saga(id, format!("the facts behind {} are not there", from + facts.len() as u64 - 1)))
         }

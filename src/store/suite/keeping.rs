@@ -17,6 +17,7 @@ async fn assert_holds(bench: &impl Bench, writes: &[&SagaWrite]) {
     let facts: Vec<_> = writes.iter().flat_map(|write| write.facts.clone()).collect();
     assert_eq!(stored.facts, facts);
     assert_eq!(stored.ended, last.summary.status.is_terminal());
+    assert_eq!(stored.far_wake, last.far_wake.filter(|_| !stored.ended));
 }
 
 pub(crate) async fn a_started_saga_is_loaded_whole<B: Bench>() {

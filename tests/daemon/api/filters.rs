@@ -126,6 +126,8 @@ async fn by_step_participant_and_error() -> Result<()> {
     finds("participant = nobody", "").await?;
     finds("error : timeout", "refused").await?;
     finds("error : \"none left\"", "refused").await?;
+    finds("error : UNAVAILABLE", "retrying").await?;
+    finds("status = BLOCKED AND step = pay AND error : EXPRESSION", "blocked").await?;
     finds("error : nobody-said-this", "").await
 }
 

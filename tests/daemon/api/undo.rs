@@ -198,6 +198,8 @@ async fn a_refused_compensation_blocks_at_once_and_holds_back_only_what_must_wai
     assert_eq!(saga.direction(), Direction::Backward);
     let stuck = step(&saga, "stuck");
     assert_eq!((stuck.compensation(), stuck.compensation_attempts), (CompensationStatus::Blocked, 1));
+    let cause = stuck.failure.as_ref().expect("its own cause");
+    assert_eq!((cause.code.as_str(), cause.message.as_str()), ("CLOSED", "the account is closed"));
     assert_eq!(step(&saga, "root").compensation(), CompensationStatus::Pending, "it must wait for `stuck`");
     Ok(())
 }
