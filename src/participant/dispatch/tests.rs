@@ -15,7 +15,8 @@ use tonic::{Code, Request, Response, Status};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::participant::handlers::tests::handlers;
+use crate::participant::handlers::Handlers;
+use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
 use crate::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
 use crate::proto::{self, compensate_response, execute_response, probe_response};
@@ -184,9 +185,10 @@ impl Town {
     }
 
     async fn register(&self, endpoint: &str, max_in_flight: u32) {
-        let mut stock = handlers("stock", endpoint, &["deduct", "restore"]);
-        stock.max_in_flight = max_in_flight;
-        let prepared = self.participants.registry().prepare(stock).await.unwrap();
+        let mut claim = claim("stock", endpoint, &["deduct", "restore"]);
+        claim.max_in_flight = max_in_flight;
+        let handlers = Handlers::check(&claim).unwrap();
+        let prepared = self.participants.registry().prepare(handlers).await.unwrap();
         let _registered = prepared.activate();
     }
 
