@@ -20,6 +20,7 @@ use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::dispatch::Participants;
 use crate::participant::registry::Registry;
+use crate::proto;
 use crate::saga::ids::Version;
 use crate::saga::words::SagaStatus;
 use crate::store::Store;
@@ -123,7 +124,7 @@ impl Daemon {
         let surface = Api {
             engine: engine.clone(),
             readiness: is_ready,
-            observe: Arc::new(move |end| metrics.rpc(end.method, end.code_name())),
+            observe: Arc::new(move |end| metrics.rpc(end.method, proto::code_name(end.code))),
             limits: limits_of(config),
         };
         let closing = serving.clone();

@@ -4,6 +4,8 @@
 //! and so on. Only the edges of the program know these types: the rooms behind them
 //! have types of their own, already checked.
 
+use tonic::Code;
+
 use crate::saga::ids::Timestamp;
 
 #[allow(
@@ -35,5 +37,29 @@ pub fn timestamp(Timestamp(millis): Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: millis.div_euclid(MILLIS_PER_SECOND),
         nanos: i32::try_from(nanos).expect("below a billion"),
+    }
+}
+
+/// The name of a gRPC status code as the protocol writes it, such as `NOT_FOUND`.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
