@@ -17,8 +17,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["saga", "store", "participant", "definition"]),
     ("api", &["saga", "engine"]),
     ("cli", &["saga", "definition"]),
-    ("demo", &["cli", "daemon", "config"]),
-    ("config", &["store", "engine", "participant", "api", "saga", "definition", "telemetry"]),
+    ("demo", &["cli", "daemon"]),
+    ("config", &["participant", "telemetry"]),
     ("telemetry", &[]),
     ("daemon", &["config", "telemetry", "saga", "store", "definition", "participant", "engine", "api"]),
 ];
