@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::participant::handlers::{Claim, ClaimedAction, Handlers, Protocol};
+use crate::participant::handlers::{Claim, ClaimedAction, Handlers, InvalidClaim, Protocol};
 use crate::telemetry::{self, LogFormat};
 use source::Source;
 
@@ -352,7 +352,7 @@ impl Config {
     fn check_participants(&self, problems: &mut Vec<ConfigProblem>) {
         let mut seen = std::collections::BTreeSet::new();
         for (ix, participant) in self.participants.iter().enumerate() {
-            match Handlers::check(&participant.claim()) {
+            match participant.handlers() {
                 Ok(handlers) => {
                     if !seen.insert((handlers.participant.clone(), handlers.endpoint.clone())) {
                         let field = format!("participants[{ix}].endpoint");
@@ -361,7 +361,7 @@ impl Config {
                         problems.push(self.source.problem(&field, problem, "leave one of them out"));
                     }
                 }
-                Err(found) => problems.extend(found.into_iter().map(|found| {
+                Err(InvalidClaim(found)) => problems.extend(found.into_iter().map(|found| {
                     let field = format!("participants[{ix}].{}", in_config(&found.field));
                     self.source.problem(&field, found.problem, "correct the entry or leave it out")
                 })),
@@ -376,23 +376,22 @@ fn in_config(field: &str) -> String {
 }
 
 impl ParticipantConfig {
-    /// The same as a claim to be configured.
-    #[must_use]
-    pub fn claim(&self) -> Claim {
+    /// The same, checked.
+    pub fn handlers(&self) -> Result<Handlers, InvalidClaim> {
         let protocol = match self.protocol {
             ProtocolName::Sagad => Protocol::Sagad,
             ProtocolName::Grpc => Protocol::Grpc,
             ProtocolName::Http => Protocol::Http,
         };
         let action = |name: &String| ClaimedAction { name: name.clone(), ..ClaimedAction::default() };
-        Claim {
+        Handlers::check(&Claim {
             participant: self.name.clone(),
             endpoint: self.endpoint.clone(),
             protocol: Some(protocol),
             actions: self.actions.iter().map(action).collect(),
             max_in_flight: self.max_in_flight,
             ttl: Duration::ZERO,
-        }
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::dispatch::Participants;
 use crate::participant::registry::Registry;
+use crate::proto;
 use crate::saga::ids::Version;
 use crate::saga::words::SagaStatus;
 use crate::store::Store;
@@ -122,9 +123,8 @@ impl Daemon {
         tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
         let surface = Api {
             engine: engine.clone(),
-            registry: Arc::new(engine.clone()),
             readiness: is_ready,
-            observe: Arc::new(move |end| metrics.rpc(end.method, end.code_name())),
+            observe: Arc::new(move |end| metrics.rpc(end.method, proto::code_name(end.code))),
             limits: limits_of(config),
         };
         let closing = serving.clone();
@@ -188,8 +188,8 @@ async fn open_store(
 fn registry_of(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry> {
     let registry = Registry::new(Arc::clone(clock));
     for participant in &config.participants {
-        let configured = registry.configure(&participant.claim());
-        configured.with_context(|| format!("participant {} of the configuration", participant.name))?;
+        let place = || format!("participant {} of the configuration", participant.name);
+        registry.configure(participant.handlers().with_context(place)?).with_context(place)?;
     }
     Ok(registry)
 }

@@ -24,12 +24,6 @@ pub const ACTOR_MAX_BYTES: usize = 256;
 pub const ABANDON_STEPS_MAX: usize = 20_000;
 /// Longest source of a definition, in bytes.
 pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
-/// Longest endpoint of a registration, in bytes.
-pub const ENDPOINT_MAX_BYTES: usize = 2_048;
-/// Most actions of one registration.
-pub const ACTIONS_MAX: usize = 256;
-/// Most calls at a time one endpoint may ask for.
-pub const MAX_IN_FLIGHT_MAX: u32 = 100_000;
 /// Longest token or registration id, in bytes.
 pub const TOKEN_MAX_BYTES: usize = 1_024;
 /// Longest code of a refusal, in bytes.

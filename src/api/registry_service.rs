@@ -1,24 +1,20 @@
 //! `RegistryService`: for participant services.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::status::from_engine;
 use super::{Context, convert, parse};
-use crate::engine::registry_port::RegistryPort;
 use crate::proto;
 use crate::proto::registry_service_server::RegistryService;
 
 /// The service.
 pub(super) struct RegistryApi {
     context: Context,
-    registry: Arc<dyn RegistryPort>,
 }
 
 impl RegistryApi {
-    pub(super) fn new(context: Context, registry: Arc<dyn RegistryPort>) -> Self {
-        Self { context, registry }
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
     }
 }
 
@@ -28,8 +24,8 @@ impl RegistryService for RegistryApi {
         &self,
         request: Request<proto::RegisterHandlersRequest>,
     ) -> Result<Response<proto::RegisterHandlersResponse>, Status> {
-        let request = parse::register_handlers(request.into_inner()).map_err(from_engine)?;
-        let registered = self.registry.register_handlers(request).await.map_err(from_engine)?;
+        let handlers = parse::register_handlers(request.into_inner()).map_err(from_engine)?;
+        let registered = self.context.engine.register_handlers(handlers).await.map_err(from_engine)?;
         Ok(Response::new(proto::RegisterHandlersResponse {
             registration_id: registered.registration_id,
             expires_at: Some(convert::timestamp(registered.expires_at)),
@@ -41,7 +37,7 @@ impl RegistryService for RegistryApi {
         request: Request<proto::RenewRegistrationRequest>,
     ) -> Result<Response<proto::RenewRegistrationResponse>, Status> {
         let id = parse::registration_id(request.into_inner().registration_id).map_err(from_engine)?;
-        let expires_at = self.registry.renew_registration(&id).await.map_err(from_engine)?;
+        let expires_at = self.context.engine.renew_registration(&id).map_err(from_engine)?;
         Ok(Response::new(proto::RenewRegistrationResponse { expires_at: expires_at.map(convert::timestamp) }))
     }
 
@@ -50,7 +46,7 @@ impl RegistryService for RegistryApi {
         request: Request<proto::DeregisterHandlersRequest>,
     ) -> Result<Response<proto::DeregisterHandlersResponse>, Status> {
         let id = parse::registration_id(request.into_inner().registration_id).map_err(from_engine)?;
-        self.registry.deregister_handlers(&id).await.map_err(from_engine)?;
+        self.context.engine.deregister_handlers(&id).await.map_err(from_engine)?;
         Ok(Response::new(proto::DeregisterHandlersResponse {}))
     }
 
@@ -59,7 +55,7 @@ impl RegistryService for RegistryApi {
         request: Request<proto::ListParticipantsRequest>,
     ) -> Result<Response<proto::ListParticipantsResponse>, Status> {
         let only = parse::only_participant(&request.get_ref().participant).map_err(from_engine)?;
-        let participants = self.registry.list_participants(only.as_ref());
+        let participants = self.context.engine.list_participants(only.as_ref());
         Ok(Response::new(proto::ListParticipantsResponse {
             participants: participants.into_iter().map(convert::participant).collect(),
         }))

@@ -1,7 +1,6 @@
 //! The gRPC port: which services, under which limits, from its first connection to its last.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -22,7 +21,6 @@ use super::registry_service::RegistryApi;
 use super::saga_service::SagaApi;
 use super::{Context, Limits, Readiness};
 use crate::engine::Engine;
-use crate::engine::registry_port::RegistryPort;
 use crate::proto;
 use proto::definition_service_server::DefinitionServiceServer;
 use proto::operations_service_server::OperationsServiceServer;
@@ -33,8 +31,6 @@ use proto::saga_service_server::SagaServiceServer;
 pub struct Api {
     /// Starts, reads and moves sagas.
     pub engine: Engine,
-    /// Keeps who can be called.
-    pub registry: Arc<dyn RegistryPort>,
     /// Whether work is welcome; told to clients by the health service.
     pub readiness: watch::Receiver<Readiness>,
     /// Hears of every RPC's end.
@@ -57,12 +53,12 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let draining = CancellationToken::new();
     let context = Context { engine: api.engine, limits: api.limits.clone(), draining: draining.clone() };
-    let routes = services(context, api.registry);
+    let routes = services(context);
     let port = Port { limits: api.limits, observe: api.observe, readiness: api.readiness, draining };
     port.serve(routes, listener, shutdown).await
 }
 
-fn services(context: Context, registry: Arc<dyn RegistryPort>) -> Routes {
+fn services(context: Context) -> Routes {
     let message_max = context.limits.message_max_bytes();
     macro_rules! bounded {
         ($server:ident, $api:expr) => {
@@ -74,7 +70,7 @@ fn services(context: Context, registry: Arc<dyn RegistryPort>) -> Routes {
     }
     Routes::new(bounded!(SagaServiceServer, SagaApi::new(context.clone())))
         .add_service(bounded!(DefinitionServiceServer, DefinitionApi::new(context.clone())))
-        .add_service(bounded!(RegistryServiceServer, RegistryApi::new(context.clone(), registry)))
+        .add_service(bounded!(RegistryServiceServer, RegistryApi::new(context.clone())))
         .add_service(bounded!(OperationsServiceServer, OperationsApi::new(context)))
 }
 

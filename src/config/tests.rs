@@ -64,7 +64,7 @@ fn every_field_is_read() {
     assert_eq!(config.store.retain, Duration::from_mins(90));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.engine.batch_max, 9);
-    assert_eq!(config.participants[0].claim().actions.len(), 2);
+    assert_eq!(config.participants[0].handlers().unwrap().actions.len(), 2);
 }
 
 #[test]

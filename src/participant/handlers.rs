@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use thiserror::Error;
 
-use crate::saga::ids::{ActionName, ParticipantName};
+use crate::saga::ids::{ActionName, InvalidName, ParticipantName};
 
 /// How long a registration lasts when it names no time of its own.
 pub const TTL_DEFAULT: Duration = Duration::from_secs(30);
@@ -71,8 +72,12 @@ pub struct FieldProblem {
 }
 
 impl FieldProblem {
-    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
+    }
+
+    fn name(field: impl Into<String>, invalid: &InvalidName) -> Self {
+        Self::new(field, format!("must be {}", invalid.rule))
     }
 }
 
@@ -81,6 +86,11 @@ impl fmt::Display for FieldProblem {
         write!(f, "{}: {}", self.field, self.problem)
     }
 }
+
+/// Everything that is wrong with a claim, in the order of its fields. It has to be corrected.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the registration is not valid: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InvalidClaim(pub Vec<FieldProblem>);
 
 /// What somebody wants to register, as it arrived: nothing in it is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -202,11 +212,11 @@ impl Handlers {
     /// Checks a claim.
     ///
     /// # Errors
-    /// Every field that is wrong, in the order of the fields.
-    pub fn check(claim: &Claim) -> Result<Self, Vec<FieldProblem>> {
+    /// Every field that is wrong.
+    pub fn check(claim: &Claim) -> Result<Self, InvalidClaim> {
         let mut problems = Vec::new();
         let participant = ParticipantName::parse(&claim.participant)
-            .map_err(|invalid| problems.push(FieldProblem::new("participant", invalid.rule)));
+            .map_err(|invalid| problems.push(FieldProblem::name("participant", &invalid)));
         let endpoint = Endpoint::parse(&claim.endpoint)
             .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
         let protocol = check_protocol(claim.protocol)
@@ -221,7 +231,7 @@ impl Handlers {
         let (Ok(participant), Ok(endpoint), Ok(protocol), true) =
             (participant, endpoint, protocol, problems.is_empty())
         else {
-            return Err(problems);
+            return Err(InvalidClaim(problems));
         };
         let max_in_flight =
             if claim.max_in_flight == 0 { MAX_IN_FLIGHT_DEFAULT } else { claim.max_in_flight };
@@ -275,7 +285,7 @@ fn check_actions(
         let name = match ActionName::parse(&action.name) {
             Ok(name) => name,
             Err(invalid) => {
-                problems.push(FieldProblem::new(field("name"), invalid.rule));
+                problems.push(FieldProblem::name(field("name"), &invalid));
                 continue;
             }
         };
@@ -306,6 +316,11 @@ pub(super) mod tests {
             max_in_flight: 0,
             ttl: Duration::ZERO,
         }
+    }
+
+    /// The same, checked.
+    pub(in crate::participant) fn handlers(participant: &str, endpoint: &str, actions: &[&str]) -> Handlers {
+        Handlers::check(&claim(participant, endpoint, actions)).unwrap()
     }
 
     fn good() -> Claim {
@@ -366,7 +381,7 @@ pub(super) mod tests {
         for (field, expected, spoil) in cases {
             let mut claim = good();
             spoil(&mut claim);
-            let problems = Handlers::check(&claim).unwrap_err();
+            let InvalidClaim(problems) = Handlers::check(&claim).unwrap_err();
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!(problems[0].field, field);
             assert!(problems[0].problem.contains(expected), "{:?}", problems[0]);
@@ -375,7 +390,7 @@ pub(super) mod tests {
 
     #[test]
     fn all_wrong_fields_are_named_at_once() {
-        let problems = Handlers::check(&Claim::default()).unwrap_err();
+        let InvalidClaim(problems) = Handlers::check(&Claim::default()).unwrap_err();
         let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
         assert_eq!(fields, ["participant", "endpoint", "protocol", "actions"]);
     }

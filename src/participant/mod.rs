@@ -1,5 +1,4 @@
 //! The services that take part in sagas: who they are, where they are, and how they are called.
-
 //!
 //! ```text
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)

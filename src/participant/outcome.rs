@@ -82,7 +82,7 @@ fn check_after(pending: proto::Pending) -> Option<Duration> {
 }
 
 fn cause(status: &Status) -> String {
-    let name = code_name(status.code());
+    let name = proto::code_name(status.code());
     let mut text = match status.message().trim() {
         "" => name.to_owned(),
         message => format!("{name}: {message}"),
@@ -101,30 +101,6 @@ fn cause(status: &Status) -> String {
 
 fn cut(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).collect()
-}
-
-/// The name of a gRPC status code as the protocol writes it.
-#[must_use]
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// The three responses carry the same four answers in types of their own.
@@ -236,7 +212,7 @@ mod tests {
                 let expected = if phase == Phase::Probe && code == Code::Unimplemented {
                     Outcome::Unsupported
                 } else {
-                    Outcome::Unknown(format!("{}: refused: already done", code_name(code)))
+                    Outcome::Unknown(format!("{}: refused: already done", proto::code_name(code)))
                 };
                 assert_eq!(outcome(phase, Err(status)), expected);
             }

@@ -4,10 +4,10 @@
 //! that the caller can store it before it takes effect.
 //!
 //! ```text
-//! prepare(claim) ─► store Prepared::to_store() ─► Prepared::activate() ─► answer
+//! prepare(handlers) ─► store Prepared::to_store() ─► Prepared::activate() ─► answer
 //! prepare_end(id) ─► delete the row            ─► Ending::finish()     ─► answer
 //! take_expired()  ─► delete the rows (they have lost their effect already)
-//! at the start:  configure(claims), then restore(rows)
+//! at the start:  configure(handlers), then restore(rows)
 //! ```
 //! One change is under way at a time; dropping a prepared one changes nothing.
 
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
-use super::handlers::{Claim, FieldProblem, Handlers};
+use super::handlers::Handlers;
 use super::listing::ParticipantView;
 use super::roster::{Asked, Grant, Lane, NoGrant, Roster, Verdict};
 use super::sagad::Client;
@@ -38,9 +38,6 @@ pub const ABSENT_KEPT: Duration = Duration::from_hours(1);
 /// Why the registry says no. None of these is cured by repeating the same request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// The request itself is wrong.
-    #[error("register: {}", list(.0))]
-    Invalid(Vec<FieldProblem>),
     /// It contradicts what is registered already, or the configuration.
     #[error("{0}")]
     Precondition(String),
@@ -55,17 +52,14 @@ pub enum RegistryError {
     Damaged { id: String, cause: String },
 }
 
-fn list(problems: &[FieldProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
 /// A registration that is in effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     /// To renew and end it by.
     pub registration_id: String,
-    /// When it runs out unless renewed; `None` for one that the configuration holds.
-    pub expires_at: Option<Timestamp>,
+    /// When it runs out unless renewed. One that the configuration holds never does; its service
+    /// may renew it all the same.
+    pub expires_at: Timestamp,
 }
 
 /// A registration as it is stored.
@@ -97,12 +91,20 @@ struct State {
     by_id: HashMap<Arc<str>, ParticipantName>,
 }
 
-/// Where a claim would go.
+/// Where handlers would go.
 enum Place {
     /// A registration of its own, under this id.
     Own(Arc<str>),
     /// The configuration says the same already.
     Configured(Arc<str>),
+}
+
+impl Place {
+    fn id(&self) -> &str {
+        match self {
+            Place::Own(id) | Place::Configured(id) => id,
+        }
+    }
 }
 
 impl Registry {
@@ -117,14 +119,15 @@ impl Registry {
     /// Takes an entry of the configuration. It never runs out and cannot be ended.
     ///
     /// # Errors
-    /// The entry is wrong or contradicts another one.
-    pub fn configure(&self, claim: &Claim) -> Result<(), RegistryError> {
-        let handlers = Handlers::check(claim).map_err(RegistryError::Invalid)?;
+    /// The entry contradicts another one, or a limit is reached.
+    pub fn configure(&self, handlers: Handlers) -> Result<(), RegistryError> {
         let id = format!("config:{}:{}", handlers.participant, handlers.endpoint);
         let now = self.shared.clock.now();
         if let Place::Configured(_) = self.shared.state.lock().admit(&handlers, now)? {
-            let twice = format!("stands twice for participant {}", handlers.participant);
-            return Err(RegistryError::Invalid(vec![FieldProblem::new("endpoint", twice)]));
+            let Handlers { participant, endpoint, .. } = handlers;
+            return Err(RegistryError::Precondition(format!(
+                "{participant} at {endpoint} stands there twice"
+            )));
         }
         self.shared.put(id.into(), handlers, None);
         Ok(())
@@ -146,12 +149,11 @@ impl Registry {
         Ok(())
     }
 
-    /// Checks a claim and reserves its place. Nothing is changed until [`Prepared::activate`].
+    /// Reserves a place for the handlers. Nothing is changed until [`Prepared::activate`].
     ///
     /// # Errors
-    /// The claim is wrong, contradicts what is registered, or a limit is reached.
-    pub async fn prepare(&self, claim: &Claim) -> Result<Prepared, RegistryError> {
-        let handlers = Handlers::check(claim).map_err(RegistryError::Invalid)?;
+    /// They contradict what is registered, or a limit is reached.
+    pub async fn prepare(&self, handlers: Handlers) -> Result<Prepared, RegistryError> {
         let turn = Arc::clone(&self.shared.turn).lock_owned().await;
         let now = self.shared.clock.now();
         let place = self.shared.state.lock().admit(&handlers, now)?;
@@ -419,15 +421,12 @@ impl Prepared {
     #[must_use]
     pub fn activate(self) -> Registered {
         let Prepared { registry, handlers, place, _turn } = self;
-        match place {
-            Place::Own(id) => {
-                let expires_at = Some(registry.shared.clock.now() + handlers.ttl);
-                let registration_id = id.to_string();
-                registry.shared.put(id, handlers, expires_at);
-                Registered { registration_id, expires_at }
-            }
-            Place::Configured(id) => Registered { registration_id: id.to_string(), expires_at: None },
+        let expires_at = registry.shared.clock.now() + handlers.ttl;
+        let registration_id = place.id().to_string();
+        if let Place::Own(id) = place {
+            registry.shared.put(id, handlers, Some(expires_at));
         }
+        Registered { registration_id, expires_at }
     }
 }
 

@@ -311,7 +311,6 @@ impl Roster {
             protocol: self.lanes.first().map(|lane| lane.handlers.protocol),
             health,
             in_flight: in_lanes + self.draining.values().sum::<u32>(),
-            waiting: self.waiting.len(),
             actions,
             registrations,
         }

@@ -8,8 +8,8 @@ use tonic::{Request, Status};
 
 use super::Outgoing;
 use super::handlers::Endpoint;
-use super::listing::wire_time;
 use super::outcome::{Answer, OUTPUT_MAX_BYTES};
+use crate::proto;
 use crate::proto::participant_service_client::ParticipantServiceClient;
 use crate::proto::{CompensateRequest, ExecuteRequest, ProbeRequest};
 use crate::saga::ids::Timestamp;
@@ -99,10 +99,6 @@ fn text(document: Option<Json>) -> String {
     document.map(|json| json.text().to_owned()).unwrap_or_default()
 }
 
-fn deadline(now: Timestamp, timeout: Duration) -> prost_types::Timestamp {
-    wire_time(now + timeout)
-}
-
 fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
     let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token } = outgoing;
     ExecuteRequest {
@@ -116,7 +112,7 @@ fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
         input_json: duty.input.text().to_owned(),
         labels: labels.as_ref().clone(),
         token,
-        deadline: Some(deadline(now, duty.timeout)),
+        deadline: Some(proto::timestamp(now + duty.timeout)),
     }
 }
 
@@ -136,7 +132,7 @@ macro_rules! follow_up {
                 input_json: duty.input.text().to_owned(),
                 labels: labels.as_ref().clone(),
                 token,
-                deadline: Some(deadline(now, duty.timeout)),
+                deadline: Some(proto::timestamp(now + duty.timeout)),
                 action_idempotency_key: action_key,
                 action_input_json: text(duty.action_input),
                 action_output_json: text(duty.action_output),
@@ -147,14 +143,3 @@ macro_rules! follow_up {
 
 follow_up!(compensate -> CompensateRequest);
 follow_up!(probe -> ProbeRequest);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_deadline_is_the_time_of_sending_and_the_timeout() {
-        let deadline = deadline(Timestamp(1_700_000_000_250), Duration::from_millis(1_800));
-        assert_eq!((deadline.seconds, deadline.nanos), (1_700_000_002, 50_000_000));
-    }
-}

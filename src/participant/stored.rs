@@ -70,10 +70,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Handlers, String> {
         max_in_flight: form.max_in_flight,
         ttl: Duration::from_millis(form.ttl_millis),
     };
-    Handlers::check(&claim).map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        problems.join("; ")
-    })
+    Handlers::check(&claim).map_err(|invalid| invalid.to_string())
 }
 
 fn number(protocol: Protocol) -> u32 {

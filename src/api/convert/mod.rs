@@ -9,27 +9,14 @@ mod saga;
 mod step;
 
 use crate::proto;
-use crate::saga::ids::Timestamp;
 use crate::saga::words::{Failure, SagaStatus};
 
+pub use crate::proto::timestamp;
 pub use definition::{definition, definition_row};
 pub use event::event;
 pub use operations::{explanation, planned_call, stats, stuck_item};
 pub use participant::participant;
 pub use saga::{saga, saga_row};
-
-const MILLIS_PER_SECOND: i64 = 1_000;
-const NANOS_PER_MILLI: i64 = 1_000_000;
-
-/// A point in time.
-#[must_use]
-pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    let nanos = at.0.rem_euclid(MILLIS_PER_SECOND) * NANOS_PER_MILLI;
-    prost_types::Timestamp {
-        seconds: at.0.div_euclid(MILLIS_PER_SECOND),
-        nanos: i32::try_from(nanos).expect("below a billion"),
-    }
-}
 
 /// A span of time; one too long for the wire is cut to the longest.
 fn duration(span: std::time::Duration) -> prost_types::Duration {

@@ -1,10 +1,9 @@
 //! A participant as operators see it.
 
 use super::timestamp;
-use crate::engine::registry_port::{
-    BreakerState, HandlerAction, ParticipantHealth, ParticipantView, Protocol, RegistrationView,
-};
+use crate::engine::participants::{Health, ParticipantView, Protocol, RegistrationView, Target};
 use crate::proto;
+use crate::saga::ids::ActionName;
 
 /// A participant with its registrations.
 #[must_use]
@@ -14,8 +13,9 @@ pub fn participant(view: ParticipantView) -> proto::Participant {
         protocol: view.protocol.map_or(proto::Protocol::Unspecified, protocol).into(),
         health: health(view.health).into(),
         in_flight: view.in_flight,
-        breaker: breaker(view.breaker).into(),
-        actions: view.actions.iter().map(action).collect(),
+        // Calls are always let through in this version.
+        breaker: proto::BreakerState::Closed.into(),
+        actions: view.actions.into_iter().map(action).collect(),
         registrations: view.registrations.into_iter().map(registration).collect(),
     }
 }
@@ -23,34 +23,29 @@ pub fn participant(view: ParticipantView) -> proto::Participant {
 fn protocol(protocol: Protocol) -> proto::Protocol {
     match protocol {
         Protocol::Sagad => proto::Protocol::Sagad,
+        Protocol::Grpc => proto::Protocol::Grpc,
+        Protocol::Http => proto::Protocol::Http,
     }
 }
 
-fn health(health: ParticipantHealth) -> proto::ParticipantHealth {
+fn health(health: Health) -> proto::ParticipantHealth {
     match health {
-        ParticipantHealth::Healthy => proto::ParticipantHealth::Healthy,
-        ParticipantHealth::Degraded => proto::ParticipantHealth::Degraded,
-        ParticipantHealth::Down => proto::ParticipantHealth::Down,
-        ParticipantHealth::Absent => proto::ParticipantHealth::Absent,
+        Health::Healthy => proto::ParticipantHealth::Healthy,
+        Health::Degraded => proto::ParticipantHealth::Degraded,
+        Health::Down => proto::ParticipantHealth::Down,
+        Health::Absent => proto::ParticipantHealth::Absent,
     }
 }
 
-fn breaker(breaker: BreakerState) -> proto::BreakerState {
-    match breaker {
-        BreakerState::Closed => proto::BreakerState::Closed,
-        BreakerState::Open => proto::BreakerState::Open,
-        BreakerState::HalfOpen => proto::BreakerState::HalfOpen,
-    }
-}
-
-fn action(action: &HandlerAction) -> proto::HandlerAction {
-    proto::HandlerAction { name: action.name.to_string(), ..Default::default() }
+fn action((name, target): (ActionName, Target)) -> proto::HandlerAction {
+    let Target { target, refused_on, done_on } = target;
+    proto::HandlerAction { name: name.to_string(), target, refused_on, done_on }
 }
 
 fn registration(view: RegistrationView) -> proto::Registration {
     proto::Registration {
         registration_id: view.registration_id,
-        endpoint: view.endpoint,
+        endpoint: view.endpoint.to_string(),
         max_in_flight: view.max_in_flight,
         in_flight: view.in_flight,
         expires_at: view.expires_at.map(timestamp),

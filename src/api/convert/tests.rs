@@ -9,6 +9,7 @@ use super::test_values::{definition, instance, saga as saga_at, step, view};
 use super::*;
 use crate::engine::request::{DefinitionView, EngineStats};
 use crate::saga::event::{CallInput, Event, Fact, Source, Started};
+use crate::saga::ids::Timestamp;
 use crate::saga::ids::{DefinitionName, Digest, InstanceRef, LockKey, SagaId, StepIx, Version};
 use crate::saga::input::{Act, Resolution};
 use crate::saga::json::Json;

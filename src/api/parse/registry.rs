@@ -1,21 +1,15 @@
 //! Requests of `RegistryService`.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::complete_step_request::Outcome;
 
 use super::violations::Violations;
-use crate::api::limits::{
-    ACTIONS_MAX, CODE_MAX_BYTES, ENDPOINT_MAX_BYTES, Limits, MAX_IN_FLIGHT_MAX, MESSAGE_MAX_BYTES,
-    TOKEN_MAX_BYTES,
-};
+use crate::api::limits::{CODE_MAX_BYTES, Limits, MESSAGE_MAX_BYTES, TOKEN_MAX_BYTES};
 use crate::engine::error::EngineError;
-use crate::engine::registry_port::{
-    HandlerAction, MAX_IN_FLIGHT_DEFAULT, Protocol, RegisterHandlers, TTL_DEFAULT, TTL_MAX,
-};
+use crate::engine::participants::{Claim, ClaimedAction, FieldProblem, Handlers, InvalidClaim, Protocol};
 use crate::proto;
-use crate::saga::ids::{ActionName, ParticipantName};
+use crate::saga::ids::ParticipantName;
 use crate::saga::input::Completion;
 use crate::saga::words::Refusal;
 
@@ -24,35 +18,44 @@ const CODE_DEFAULT: &str = "REFUSED";
 /// The message of a refusal whose participant gave none.
 const MESSAGE_DEFAULT: &str = "refused without a message";
 
-/// Checks a registration.
-pub fn register_handlers(request: proto::RegisterHandlersRequest) -> Result<RegisterHandlers, EngineError> {
+/// Checks a registration. What its fields must be is the participant room's to say; here is only
+/// what the wire can say and a claim cannot.
+pub fn register_handlers(request: proto::RegisterHandlersRequest) -> Result<Handlers, EngineError> {
     let mut bad = Violations::default();
-    let participant = bad.name("participant", &request.participant, ParticipantName::parse);
-    let endpoint = endpoint(&mut bad, request.endpoint);
-    let protocol = protocol(&mut bad, request.protocol);
-    let actions = actions(&mut bad, &request.actions);
-    let max_in_flight = match request.max_in_flight {
-        0 => Some(MAX_IN_FLIGHT_DEFAULT),
-        over if over > MAX_IN_FLIGHT_MAX => {
-            bad.add("max_in_flight", format!("{over} is over the limit of {MAX_IN_FLIGHT_MAX}"));
+    let protocol = bad.known("protocol", request.protocol).and_then(protocol);
+    let ttl = bad.span("ttl", request.ttl, Duration::MAX);
+    let claim = Claim {
+        participant: request.participant,
+        endpoint: request.endpoint,
+        protocol,
+        actions: request.actions.into_iter().map(action).collect(),
+        max_in_flight: request.max_in_flight,
+        ttl: ttl.unwrap_or_default(),
+    };
+    let handlers = match Handlers::check(&claim) {
+        Ok(handlers) => Some(handlers),
+        Err(InvalidClaim(problems)) => {
+            for FieldProblem { field, problem } in problems {
+                bad.add_unless_named(field, problem);
+            }
             None
         }
-        given => Some(given),
     };
-    let ttl = match bad.span("ttl", request.ttl, TTL_MAX) {
-        Some(Duration::ZERO) => Some(TTL_DEFAULT),
-        other => other,
-    };
-    bad.finish(|| {
-        Some(RegisterHandlers {
-            participant: participant?,
-            endpoint: endpoint?,
-            protocol: protocol?,
-            actions: actions?,
-            max_in_flight: max_in_flight?,
-            ttl: ttl?,
-        })
-    })
+    bad.finish(|| handlers)
+}
+
+fn protocol(protocol: proto::Protocol) -> Option<Protocol> {
+    match protocol {
+        proto::Protocol::Unspecified => None,
+        proto::Protocol::Sagad => Some(Protocol::Sagad),
+        proto::Protocol::Grpc => Some(Protocol::Grpc),
+        proto::Protocol::Http => Some(Protocol::Http),
+    }
+}
+
+fn action(action: proto::HandlerAction) -> ClaimedAction {
+    let proto::HandlerAction { name, target, refused_on, done_on } = action;
+    ClaimedAction { name, target, refused_on, done_on }
 }
 
 /// Checks the id of a registration.
@@ -103,80 +106,6 @@ fn refusal(bad: &mut Violations, refused: proto::Refused) -> Option<Refusal> {
     Some(Refusal { code: or(code?, CODE_DEFAULT), message: or(message?, MESSAGE_DEFAULT) })
 }
 
-fn protocol(bad: &mut Violations, number: i32) -> Option<Protocol> {
-    match bad.known::<proto::Protocol>("protocol", number)? {
-        proto::Protocol::Sagad => Some(Protocol::Sagad),
-        proto::Protocol::Unspecified => {
-            bad.add("protocol", "is required; served by this version: PROTOCOL_SAGAD");
-            None
-        }
-        other @ (proto::Protocol::Grpc | proto::Protocol::Http) => {
-            let name = other.as_str_name();
-            bad.add("protocol", format!("{name} is not served by this version; served: PROTOCOL_SAGAD"));
-            None
-        }
-    }
-}
-
-fn endpoint(bad: &mut Violations, url: String) -> Option<String> {
-    let url = bad.required("endpoint", url, ENDPOINT_MAX_BYTES)?;
-    match endpoint_problem(&url) {
-        Some(problem) => {
-            bad.add("endpoint", problem);
-            None
-        }
-        None => Some(url),
-    }
-}
-
-fn endpoint_problem(url: &str) -> Option<String> {
-    let shape = "must be a URL such as http://127.0.0.1:9001";
-    let Ok(parsed) = url.parse::<http::Uri>() else { return Some(shape.to_owned()) };
-    let Some(authority) = parsed.authority() else { return Some(shape.to_owned()) };
-    match parsed.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Some("https is not served by this version; use http on a private network".to_owned());
-        }
-        _ => return Some(shape.to_owned()),
-    }
-    if authority.as_str().contains('@') {
-        return Some("must not carry a user or password".to_owned());
-    }
-    let host = authority.host();
-    let has_port = authority.as_str().len() > host.len();
-    if host.is_empty() || (has_port && authority.port_u16().is_none_or(|port| port == 0)) {
-        return Some(shape.to_owned());
-    }
-    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
-        return Some("must not have a path or query".to_owned());
-    }
-    None
-}
-
-fn actions(bad: &mut Violations, actions: &[proto::HandlerAction]) -> Option<Vec<HandlerAction>> {
-    if actions.is_empty() {
-        bad.add("actions", "at least one is required");
-        return None;
-    }
-    if actions.len() > ACTIONS_MAX {
-        bad.add("actions", format!("{} actions are over the limit of {ACTIONS_MAX}", actions.len()));
-        return None;
-    }
-    let mut seen = BTreeSet::new();
-    let mut valid = Vec::with_capacity(actions.len());
-    for (place, action) in actions.iter().enumerate() {
-        let field = format!("actions[{place}].name");
-        let Some(name) = bad.name(&field, &action.name, ActionName::parse) else { continue };
-        if seen.insert(name.clone()) {
-            valid.push(HandlerAction { name });
-        } else {
-            bad.add(field, format!("{name} stands in the list twice"));
-        }
-    }
-    (valid.len() == actions.len()).then_some(valid)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::violations::fields_of;
@@ -197,11 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_lasts_thirty_seconds_and_takes_64_calls_unless_told() {
-        let parsed = register_handlers(valid()).unwrap();
-        assert_eq!(parsed.ttl, TTL_DEFAULT);
-        assert_eq!(parsed.max_in_flight, 64);
-        assert_eq!(parsed.actions.len(), 2);
+    fn a_registration_keeps_what_each_action_says() {
+        let deduct = proto::HandlerAction {
+            target: "shop.Stock/Deduct".into(),
+            refused_on: vec!["NOT_FOUND".into()],
+            done_on: vec!["ABORTED".into()],
+            ..action("deduct")
+        };
+        let handlers =
+            register_handlers(proto::RegisterHandlersRequest { actions: vec![deduct], ..valid() }).unwrap();
+        let target = handlers.actions.values().next().unwrap();
+        assert_eq!(target.target, "shop.Stock/Deduct");
+        assert_eq!((&*target.refused_on[0], &*target.done_on[0]), ("NOT_FOUND", "ABORTED"));
     }
 
     #[test]
@@ -233,28 +169,6 @@ mod tests {
         let request = proto::RegisterHandlersRequest { protocol: proto::Protocol::Http.into(), ..valid() };
         let text = register_handlers(request).unwrap_err().to_string();
         assert!(text.contains("PROTOCOL_HTTP") && text.contains("PROTOCOL_SAGAD"), "{text}");
-    }
-
-    #[test]
-    fn an_endpoint_is_a_plain_http_url() {
-        for good in ["http://127.0.0.1:9001", "http://stock.shop.svc/", "http://[::1]:80"] {
-            assert_eq!(endpoint_problem(good), None, "{good}");
-        }
-        for wrong in [
-            "127.0.0.1:9001",
-            "stock",
-            "https://stock",
-            "http://",
-            "http://a:0",
-            "http://a:99999",
-            "http://u:p@a",
-            "http://a/path",
-            "http://a?x=1",
-            "unix:/tmp/s",
-            "http://a b",
-        ] {
-            assert!(endpoint_problem(wrong).is_some(), "{wrong}");
-        }
     }
 
     #[test]

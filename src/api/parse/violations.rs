@@ -18,6 +18,13 @@ impl Violations {
         self.0.push(Violation::new(field, description.to_string()));
     }
 
+    /// Notes a violation of a field that has none yet.
+    pub(super) fn add_unless_named(&mut self, field: String, description: impl Display) {
+        if self.0.iter().all(|violation| violation.field != field) {
+            self.add(field, description);
+        }
+    }
+
     /// The valid request, or all that is wrong with it. `valid` is `None` only where a check gave
     /// `None`, and then there is a violation.
     pub(super) fn finish<T>(self, valid: impl FnOnce() -> Option<T>) -> Result<T, EngineError> {

@@ -15,6 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::participant::handlers::Handlers;
 use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
 use crate::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
@@ -186,7 +187,8 @@ impl Town {
     async fn register(&self, endpoint: &str, max_in_flight: u32) {
         let mut claim = claim("stock", endpoint, &["deduct", "restore"]);
         claim.max_in_flight = max_in_flight;
-        let prepared = self.participants.registry().prepare(&claim).await.unwrap();
+        let handlers = Handlers::check(&claim).unwrap();
+        let prepared = self.participants.registry().prepare(handlers).await.unwrap();
         let _registered = prepared.activate();
     }
 

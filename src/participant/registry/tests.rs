@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::participant::handlers::Endpoint;
-use crate::participant::handlers::tests::claim;
+use crate::participant::handlers::tests::handlers;
 use crate::participant::listing::Health;
 use crate::participant::roster::WAITING_PARK;
 
@@ -27,8 +27,8 @@ fn action(name: &str) -> ActionName {
     ActionName::parse(name).unwrap()
 }
 
-async fn register(registry: &Registry, claim: &Claim) -> Registered {
-    registry.prepare(claim).await.unwrap().activate()
+async fn register(registry: &Registry, handlers: Handlers) -> Registered {
+    registry.prepare(handlers).await.unwrap().activate()
 }
 
 /// Lets a future run as far as it can.
@@ -39,28 +39,28 @@ async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<
 #[tokio::test]
 async fn a_registration_has_no_effect_before_it_is_activated() {
     let (_, registry) = fresh();
-    let prepared = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap();
+    let prepared = registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap();
     assert!(prepared.to_store().is_some());
     assert!(!registry.can_call(&stock(), &action("deduct")));
     let registered = prepared.activate();
     assert!(registry.can_call(&stock(), &action("deduct")));
     assert!(!registry.can_call(&stock(), &action("count")), "it did not offer that");
-    assert_eq!(registered.expires_at, Some(NOON + Duration::from_secs(30)));
+    assert_eq!(registered.expires_at, NOON + Duration::from_secs(30));
 }
 
 #[tokio::test]
 async fn a_prepared_registration_that_is_dropped_changes_nothing_and_blocks_nobody() {
     let (_, registry) = fresh();
-    drop(registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap());
+    drop(registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap());
     assert!(registry.list(None).is_empty());
-    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
 }
 
 #[tokio::test]
 async fn the_same_endpoint_again_replaces_and_keeps_its_id() {
     let (_, registry) = fresh();
-    let first = register(&registry, &claim("stock", STOCK, &["deduct"])).await;
-    let again = register(&registry, &claim("stock", "http://127.0.0.1:9001/", &["restore"])).await;
+    let first = register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+    let again = register(&registry, handlers("stock", "http://127.0.0.1:9001/", &["restore"])).await;
     assert_eq!(first.registration_id, again.registration_id);
     let listed = registry.list(Some("stock"));
     assert_eq!(listed[0].registrations.len(), 1);
@@ -70,18 +70,18 @@ async fn the_same_endpoint_again_replaces_and_keeps_its_id() {
 #[tokio::test]
 async fn two_targets_for_one_action_are_refused() {
     let (_, registry) = fresh();
-    let mut first = claim("stock", STOCK, &["deduct"]);
-    first.actions[0].target = "shop.Stock/Deduct".into();
-    register(&registry, &first).await;
-    let second = claim("stock", STOCK_TOO, &["deduct"]);
-    let error = registry.prepare(&second).await.err().unwrap();
+    let mut first = handlers("stock", STOCK, &["deduct"]);
+    first.actions.entry(action("deduct")).or_default().target = "shop.Stock/Deduct".into();
+    register(&registry, first).await;
+    let second = handlers("stock", STOCK_TOO, &["deduct"]);
+    let error = registry.prepare(second).await.err().unwrap();
     assert!(matches!(error, RegistryError::Precondition(why) if why.contains("stock.deduct")));
 }
 
 #[tokio::test]
 async fn an_expired_registration_gets_no_calls_and_cannot_be_renewed() {
     let (clock, registry) = fresh();
-    let id = register(&registry, &claim("stock", STOCK, &["deduct"])).await.registration_id;
+    let id = register(&registry, handlers("stock", STOCK, &["deduct"])).await.registration_id;
     clock.advance(Duration::from_secs(29));
     let expires_at = registry.renew(&id).unwrap();
     assert_eq!(expires_at, Some(NOON + Duration::from_secs(59)));
@@ -102,7 +102,7 @@ async fn an_expired_registration_gets_no_calls_and_cannot_be_renewed() {
 #[tokio::test]
 async fn an_ended_registration_is_gone_and_unknown() {
     let (_, registry) = fresh();
-    let id = register(&registry, &claim("stock", STOCK, &["deduct"])).await.registration_id;
+    let id = register(&registry, handlers("stock", STOCK, &["deduct"])).await.registration_id;
     let ending = registry.prepare_end(&id).await.unwrap();
     assert!(registry.can_call(&stock(), &action("deduct")), "nothing has ended before its row is deleted");
     ending.finish();
@@ -113,7 +113,7 @@ async fn an_ended_registration_is_gone_and_unknown() {
 #[tokio::test]
 async fn a_restored_registration_gets_its_full_time_from_now() {
     let (_, registry) = fresh();
-    let stored = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap().to_store().unwrap();
+    let stored = registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap().to_store().unwrap();
 
     let (clock, restarted) = fresh();
     clock.advance(Duration::from_hours(5));
@@ -126,7 +126,7 @@ async fn a_restored_registration_gets_its_full_time_from_now() {
 #[tokio::test]
 async fn the_configurations_own_never_runs_out_and_cannot_be_ended() {
     let (clock, registry) = fresh();
-    registry.configure(&claim("stock", STOCK, &["deduct"])).unwrap();
+    registry.configure(handlers("stock", STOCK, &["deduct"])).unwrap();
     clock.advance(Duration::from_hours(1_000));
     assert!(registry.can_call(&stock(), &action("deduct")));
     assert_eq!(registry.next_expiry(), None);
@@ -134,19 +134,20 @@ async fn the_configurations_own_never_runs_out_and_cannot_be_ended() {
     assert_eq!(registry.renew(&id), Ok(None));
     assert!(matches!(registry.prepare_end(&id).await, Err(RegistryError::Precondition(_))));
     assert!(matches!(
-        registry.configure(&claim("stock", STOCK, &["deduct"])),
-        Err(RegistryError::Invalid(_))
+        registry.configure(handlers("stock", STOCK, &["deduct"])),
+        Err(RegistryError::Precondition(_))
     ));
 }
 
 #[tokio::test]
 async fn registering_what_the_configuration_holds_stores_nothing() {
     let (_, registry) = fresh();
-    registry.configure(&claim("stock", STOCK, &["deduct", "restore"])).unwrap();
-    let prepared = registry.prepare(&claim("stock", STOCK, &["deduct"])).await.unwrap();
+    registry.configure(handlers("stock", STOCK, &["deduct", "restore"])).unwrap();
+    let prepared = registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap();
     assert_eq!(prepared.to_store(), None);
-    assert_eq!(prepared.activate().expires_at, None);
-    let more = registry.prepare(&claim("stock", STOCK, &["count"])).await.err().unwrap();
+    assert_eq!(prepared.activate().expires_at, NOON + Duration::from_secs(30));
+    assert_eq!(registry.next_expiry(), None);
+    let more = registry.prepare(handlers("stock", STOCK, &["count"])).await.err().unwrap();
     assert!(matches!(more, RegistryError::Precondition(why) if why.contains("count")));
 }
 
@@ -154,7 +155,7 @@ async fn registering_what_the_configuration_holds_stores_nothing() {
 async fn changes_tell_when_a_participant_becomes_reachable() {
     let (_, registry) = fresh();
     let mut changes = registry.changes();
-    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     drop(registry.slot(&stock(), &action("deduct")).await.unwrap());
@@ -164,9 +165,9 @@ async fn changes_tell_when_a_participant_becomes_reachable() {
 #[tokio::test]
 async fn a_slot_passes_to_whoever_waits_longest() {
     let (_, registry) = fresh();
-    let mut one_at_a_time = claim("stock", STOCK, &["deduct"]);
+    let mut one_at_a_time = handlers("stock", STOCK, &["deduct"]);
     one_at_a_time.max_in_flight = 1;
-    register(&registry, &one_at_a_time).await;
+    register(&registry, one_at_a_time).await;
     let (stock, deduct) = (stock(), action("deduct"));
 
     let running = registry.slot(&stock, &deduct).await.unwrap();
@@ -193,9 +194,9 @@ async fn a_slot_passes_to_whoever_waits_longest() {
 #[tokio::test]
 async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
     let (_, registry) = fresh();
-    let mut one_at_a_time = claim("stock", STOCK, &["deduct"]);
+    let mut one_at_a_time = handlers("stock", STOCK, &["deduct"]);
     one_at_a_time.max_in_flight = 1;
-    let id = register(&registry, &one_at_a_time).await.registration_id;
+    let id = register(&registry, one_at_a_time.clone()).await.registration_id;
     let (stock, deduct) = (stock(), action("deduct"));
     let running = registry.slot(&stock, &deduct).await.unwrap();
     let mut waiting = Box::pin(registry.slot(&stock, &deduct));
@@ -204,7 +205,7 @@ async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
     assert_eq!(waiting.await.err(), Some(NoGrant::Absent));
 
     // The call in flight still counts when the endpoint comes back.
-    register(&registry, &one_at_a_time).await;
+    register(&registry, one_at_a_time).await;
     let mut next = Box::pin(registry.slot(&stock, &deduct));
     assert!(poll_once(&mut next).await.is_none());
     drop(running);
@@ -214,8 +215,8 @@ async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
 #[tokio::test]
 async fn a_failing_registration_is_passed_over_until_its_trial() {
     let (clock, registry) = fresh();
-    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
-    register(&registry, &claim("stock", STOCK_TOO, &["deduct"])).await;
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("stock", STOCK_TOO, &["deduct"])).await;
     let (stock, deduct) = (stock(), action("deduct"));
     let bad = Endpoint::parse(STOCK).unwrap();
     let next = async || {
@@ -240,7 +241,7 @@ async fn a_failing_registration_is_passed_over_until_its_trial() {
 #[tokio::test]
 async fn an_action_nobody_offers_is_not_the_same_as_nobody_being_there() {
     let (_, registry) = fresh();
-    register(&registry, &claim("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
     assert_eq!(registry.slot(&stock(), &action("count")).await.err(), Some(NoGrant::NoAction));
     let point = ParticipantName::parse("point").unwrap();
     assert_eq!(registry.slot(&point, &action("use")).await.err(), Some(NoGrant::Absent));
@@ -249,9 +250,9 @@ async fn an_action_nobody_offers_is_not_the_same_as_nobody_being_there() {
 #[tokio::test]
 async fn too_long_a_line_parks_further_calls_until_it_is_short_again() {
     let (_, registry) = fresh();
-    let mut narrow = claim("stock", STOCK, &["deduct"]);
+    let mut narrow = handlers("stock", STOCK, &["deduct"]);
     narrow.max_in_flight = 1;
-    register(&registry, &narrow).await;
+    register(&registry, narrow).await;
     let (stock, deduct) = (stock(), action("deduct"));
     let running = registry.slot(&stock, &deduct).await.unwrap();
     let in_line = (0..WAITING_PARK).map(|_| async { drop(registry.slot(&stock, &deduct).await) });
@@ -310,9 +311,9 @@ async fn no_grant_is_lost(story: Vec<Happening>) {
             Happening::CallerGivesUp { nth } if nth < waiting.len() => drop(waiting.remove(nth)),
             Happening::Registers { port, max_in_flight, both_actions } => {
                 let actions: &[&str] = if both_actions { &["deduct", "restore"] } else { &["deduct"] };
-                let mut claim = claim("stock", &format!("http://shop:{port}"), actions);
-                claim.max_in_flight = max_in_flight;
-                register(&registry, &claim).await;
+                let mut stock = handlers("stock", &format!("http://shop:{port}"), actions);
+                stock.max_in_flight = max_in_flight;
+                register(&registry, stock).await;
             }
             Happening::Ends { nth } => {
                 let id = registry.list(None).first().and_then(|stock| stock.registrations.get(nth).cloned());
