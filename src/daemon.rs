@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::participant::dispatch::Participants;
 use crate::participant::registry::Registry;
 use crate::proto;
-use crate::saga::ids::Version;
+use crate::saga::ids::{DefinitionName, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -218,7 +218,8 @@ fn limits_of(config: &Config) -> Limits {
     }
 }
 
-/// Registers every definition of a folder, in the order of their names.
+/// Registers every definition of a folder, in the order of their names. What an operator retired
+/// stays retired: only a registration by hand makes it active again.
 async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
     for path in definition_files(folder)? {
         let file = path.display().to_string();
@@ -226,16 +227,29 @@ async fn register_folder(engine: &Engine, folder: &Path) -> anyhow::Result<()> {
         let compiled = definition::compile(&source, Some(&file), Version(1)).map_err(|problems| {
             anyhow!("{file} is not a definition:\n{}", definition::render(&problems, &source, &file))
         })?;
-        let answer =
-            engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
-        let definition = &answer.view.definition;
-        let (name, version, known) = (&definition.name, definition.version, answer.existed);
-        tracing::info!(%name, %version, known, "definition registered");
         for warning in &compiled.warnings {
             tracing::warn!(file, warning, "definition");
         }
+        let name = compiled.definition.name.clone();
+        if is_retired(engine, &source, &name).await? {
+            tracing::info!(%name, file, "definition left as it is: this version was retired");
+            continue;
+        }
+        let answer =
+            engine.register_definition(&source, false).await.with_context(|| format!("register {file}"))?;
+        let (version, known) = (answer.view.definition.version, answer.existed);
+        tracing::info!(%name, %version, known, "definition registered");
     }
     Ok(())
+}
+
+/// Whether this very text is stored as a version that takes no new sagas.
+async fn is_retired(engine: &Engine, source: &str, name: &DefinitionName) -> anyhow::Result<bool> {
+    let digest = definition::digest(source);
+    let known = engine.definitions().await.context("read the definitions")?;
+    Ok(known
+        .iter()
+        .any(|view| !view.active && view.definition.name == *name && view.definition.digest == digest))
 }
 
 fn definition_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

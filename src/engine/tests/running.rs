@@ -8,6 +8,7 @@ use super::world::{Behaviour, LONG, World, done, refused, saga_id, unknown};
 use crate::engine::error::EngineError;
 use crate::engine::request::WaitFor;
 use crate::saga::ids::Timestamp;
+use crate::saga::input::Completion;
 use crate::saga::json::Json;
 use crate::saga::view::WaitingOn;
 use crate::saga::words::SagaStatus;
@@ -291,4 +292,22 @@ async fn a_repeated_start_that_waits_is_answered_under_overload_too() {
     assert!(matches!(refused, Err(EngineError::Overloaded { .. })));
     let answer = answer.unwrap();
     assert!(answer.existed && answer.saga.saga.is_terminal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_told_after_the_end_is_refused_and_kept_all_the_same() {
+    let world = World::new().await;
+    (0..3).for_each(|_| world.participants.answer("point.use", unknown()));
+    world.start("order", "a").await.unwrap();
+    let ended = world.ended("a").await.saga;
+    assert_eq!((ended.status(), ended.uncertain), (SagaStatus::Compensated, false));
+    let token = world.participants.outgoing()[1].token.clone();
+    let world = world.crash().await;
+    for _ in 0..2 {
+        let told = world.engine.complete(&token, Completion::Done(Json::null())).await;
+        assert!(matches!(told, Err(EngineError::Precondition(_))), "{told:?}");
+        let kept = world.engine.get(&saga_id("a")).await.unwrap().saga;
+        assert_eq!((kept.status(), kept.uncertain), (SagaStatus::Compensated, true));
+        assert_eq!((kept.seq, kept.ended_at), (ended.seq + 1, ended.ended_at), "once");
+    }
 }

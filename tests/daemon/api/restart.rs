@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sagad::proto::complete_step_request::Outcome;
-use sagad::proto::{CompleteStepRequest, Done, RepairAct, SagaStatus, StepStatus, WaitFor};
+use sagad::proto::{
+    CompleteStepRequest, Done, RepairAct, RetireDefinitionRequest, SagaStatus, StartSagaRequest, StepStatus,
+    WaitFor,
+};
 use tonic::Code;
 
 use crate::support::daemon::{Daemon, Launch};
@@ -258,5 +261,25 @@ async fn an_acknowledged_start_is_there_after_a_kill_at_once() -> Result<()> {
             stage.act(async |play| Ok(play.send(play.request(&format!("r{round}"), "{}")).await?.existed));
         assert!(again.await?, "round {round}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_definition_of_the_folder_that_was_retired_stays_retired_after_a_restart() -> Result<()> {
+    let base = tempfile::tempdir()?;
+    let (data, sagas) = (base.path().join("data"), base.path().join("sagas"));
+    std::fs::create_dir(&sagas)?;
+    let source =
+        "saga: folded\nsteps:\n  - { name: only, action: { call: nobody.does }, compensation: none }\n";
+    std::fs::write(sagas.join("folded.yaml"), source)?;
+    let launch = Launch::on(&data).arg("--sagas").arg(sagas.display().to_string());
+    let daemon = launch.start()?;
+    let retire = RetireDefinitionRequest { name: "folded".to_owned(), version: 1 };
+    daemon.definitions().retire_definition(retire).await?;
+    daemon.kill()?;
+    let daemon = launch.start()?;
+    let start = StartSagaRequest { definition: "folded".to_owned(), ..StartSagaRequest::default() };
+    let refused = daemon.sagas().start_saga(start).await.expect_err("a retired version takes no starts");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
     Ok(())
 }
