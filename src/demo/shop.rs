@@ -212,78 +212,62 @@ fn attend(book: &mut Book, ledger: &mut LedgerFile, batch: &mut Vec<Visit>) -> a
     Ok(())
 }
 
+/// Who asks for what, out of a request. In the action itself both keys are the same.
+macro_rules! caller {
+    ($request:expr, $phase:expr, $action_key:expr) => {
+        Caller {
+            saga: $request.saga_id,
+            step: $request.step,
+            phase: $phase,
+            action: $request.action,
+            action_key: $action_key,
+            key: $request.idempotency_key,
+            attempt: $request.attempt,
+            epoch: $request.epoch,
+        }
+    };
+}
+
+/// An answer as the response of one method: each has an outcome type of its own.
+macro_rules! respond {
+    ($response:ident, $module:ident, $answer:expr) => {{
+        use proto::$module::Outcome;
+        let outcome = match $answer {
+            Answer::Done(output_json) => Outcome::Done(proto::Done { output_json }),
+            Answer::Refused { code, message } => Outcome::Refused(proto::Refused { code, message }),
+            Answer::Superseded => Outcome::Superseded(proto::Superseded {}),
+        };
+        Ok(Response::new(proto::$response { outcome: Some(outcome) }))
+    }};
+}
+
 #[tonic::async_trait]
 impl ParticipantService for Counter {
     async fn execute(
         &self,
         request: Request<proto::ExecuteRequest>,
     ) -> Result<Response<proto::ExecuteResponse>, Status> {
-        use proto::execute_response::Outcome;
         let r = request.into_inner();
-        let caller = Caller {
-            saga: r.saga_id,
-            step: r.step,
-            phase: Phase::Action,
-            action: r.action,
-            action_key: r.idempotency_key.clone(),
-            key: r.idempotency_key,
-            attempt: r.attempt,
-            epoch: r.epoch,
-        };
-        let outcome = match self.ask(caller, r.input_json).await? {
-            Answer::Done(output_json) => Outcome::Done(proto::Done { output_json }),
-            Answer::Refused { code, message } => Outcome::Refused(proto::Refused { code, message }),
-            Answer::Superseded => Outcome::Superseded(proto::Superseded {}),
-        };
-        Ok(Response::new(proto::ExecuteResponse { outcome: Some(outcome) }))
+        let caller = caller!(r, Phase::Action, r.idempotency_key.clone());
+        respond!(ExecuteResponse, execute_response, self.ask(caller, r.input_json).await?)
     }
 
     async fn compensate(
         &self,
         request: Request<proto::CompensateRequest>,
     ) -> Result<Response<proto::CompensateResponse>, Status> {
-        use proto::compensate_response::Outcome;
         let r = request.into_inner();
-        let caller = Caller {
-            saga: r.saga_id,
-            step: r.step,
-            phase: Phase::Compensation,
-            action: r.action,
-            key: r.idempotency_key,
-            action_key: r.action_idempotency_key,
-            attempt: r.attempt,
-            epoch: r.epoch,
-        };
-        let outcome = match self.ask(caller, r.input_json).await? {
-            Answer::Done(output_json) => Outcome::Done(proto::Done { output_json }),
-            Answer::Refused { code, message } => Outcome::Refused(proto::Refused { code, message }),
-            Answer::Superseded => Outcome::Superseded(proto::Superseded {}),
-        };
-        Ok(Response::new(proto::CompensateResponse { outcome: Some(outcome) }))
+        let caller = caller!(r, Phase::Compensation, r.action_idempotency_key);
+        respond!(CompensateResponse, compensate_response, self.ask(caller, r.input_json).await?)
     }
 
     async fn probe(
         &self,
         request: Request<proto::ProbeRequest>,
     ) -> Result<Response<proto::ProbeResponse>, Status> {
-        use proto::probe_response::Outcome;
         let r = request.into_inner();
-        let caller = Caller {
-            saga: r.saga_id,
-            step: r.step,
-            phase: Phase::Probe,
-            action: r.action,
-            key: r.idempotency_key,
-            action_key: r.action_idempotency_key,
-            attempt: r.attempt,
-            epoch: r.epoch,
-        };
-        let outcome = match self.ask(caller, r.input_json).await? {
-            Answer::Done(output_json) => Outcome::Done(proto::Done { output_json }),
-            Answer::Refused { code, message } => Outcome::Refused(proto::Refused { code, message }),
-            Answer::Superseded => Outcome::Superseded(proto::Superseded {}),
-        };
-        Ok(Response::new(proto::ProbeResponse { outcome: Some(outcome) }))
+        let caller = caller!(r, Phase::Probe, r.action_idempotency_key);
+        respond!(ProbeResponse, probe_response, self.ask(caller, r.input_json).await?)
     }
 }
 
