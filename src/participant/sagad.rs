@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint as Connector};
 use tonic::{Request, Status};
 
@@ -20,11 +21,15 @@ use crate::saga::words::Phase;
 const CHANNELS: usize = 4;
 /// Longest time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection is asked for a sign of life this often, also while nothing is called on it:
-/// otherwise a partition that drops packets silently is not noticed.
+/// The operating system asks a silent peer for a sign of life after this time, and gives it up after
+/// [`KEEP_ALIVE_PROBES`] further ones without an answer. Pings of HTTP/2 would do the same faster,
+/// but gRPC servers take more than one in five minutes for abuse and close the connection under the
+/// calls in flight.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(10);
+/// The time between two such questions.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A connection that gives no sign of life for so long is dropped.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many of them go without an answer.
+const KEEP_ALIVE_PROBES: u32 = 3;
 /// Flow-control window of one call, in bytes: an answer of the largest size fits.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Flow-control window of one connection, in bytes.
@@ -42,8 +47,34 @@ const GRPC_TIMEOUT_MAX: Duration = Duration::from_hours(24 * 365);
 /// The connections to one endpoint; made when they are first needed, and again when they break.
 #[derive(Debug)]
 pub(super) struct Client {
-    channels: Vec<Channel>,
+    connector: Connector,
+    lines: Vec<Mutex<Line>>,
     next: AtomicUsize,
+}
+
+/// One connection, and how many were given up before it.
+#[derive(Debug, Clone)]
+struct Line {
+    channel: Channel,
+    generation: u64,
+}
+
+/// A call that has no answer yet. If it is given up, so is its connection: whatever swallowed the
+/// call may swallow the next one too. Other calls on it go on.
+struct Unanswered<'a> {
+    line: &'a Mutex<Line>,
+    generation: u64,
+    connector: &'a Connector,
+    is_answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let mut line = self.line.lock();
+        if !self.is_answered && line.generation == self.generation {
+            *line = Line { channel: self.connector.connect_lazy(), generation: self.generation + 1 };
+        }
+    }
 }
 
 impl Client {
@@ -56,35 +87,45 @@ impl Client {
             .user_agent(concat!("sagad/", env!("CARGO_PKG_VERSION")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
+            .tcp_keepalive(Some(KEEP_ALIVE_TIME))
+            .tcp_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .tcp_keepalive_retries(Some(KEEP_ALIVE_PROBES))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channels = (0..CHANNELS).map(|_| connector.connect_lazy()).collect();
-        Ok(Self { channels, next: AtomicUsize::new(0) })
+        let line = || Mutex::new(Line { channel: connector.connect_lazy(), generation: 0 });
+        let lines = (0..CHANNELS).map(|_| line()).collect();
+        Ok(Self { connector, lines, next: AtomicUsize::new(0) })
     }
 
     /// Sends the call and waits for its answer, however long it takes: the caller has the clock.
     pub(super) async fn call(&self, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len();
-        let mut client = ParticipantServiceClient::new(self.channels[turn].clone())
-            .max_decoding_message_size(ANSWER_MAX_BYTES)
-            .max_encoding_message_size(REQUEST_MAX_BYTES);
-        let timeout = outgoing.duty.timeout;
-        match outgoing.duty.phase {
-            Phase::Action => {
-                let answer = client.execute(timed(execute(outgoing, now), timeout)).await?;
-                Ok(answer.into_inner().into())
-            }
-            Phase::Compensation => {
-                let answer = client.compensate(timed(compensate(outgoing, now), timeout)).await?;
-                Ok(answer.into_inner().into())
-            }
-            Phase::Probe => {
-                let answer = client.probe(timed(probe(outgoing, now), timeout)).await?;
-                Ok(answer.into_inner().into())
-            }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lines.len();
+        let line = &self.lines[turn];
+        let Line { channel, generation } = line.lock().clone();
+        let mut unanswered = Unanswered { line, generation, connector: &self.connector, is_answered: false };
+        let answer = send(channel, outgoing, now).await;
+        unanswered.is_answered = true;
+        answer
+    }
+}
+
+async fn send(channel: Channel, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
+    let mut client = ParticipantServiceClient::new(channel)
+        .max_decoding_message_size(ANSWER_MAX_BYTES)
+        .max_encoding_message_size(REQUEST_MAX_BYTES);
+    let timeout = outgoing.duty.timeout;
+    match outgoing.duty.phase {
+        Phase::Action => {
+            let answer = client.execute(timed(execute(outgoing, now), timeout)).await?;
+            Ok(answer.into_inner().into())
+        }
+        Phase::Compensation => {
+            let answer = client.compensate(timed(compensate(outgoing, now), timeout)).await?;
+            Ok(answer.into_inner().into())
+        }
+        Phase::Probe => {
+            let answer = client.probe(timed(probe(outgoing, now), timeout)).await?;
+            Ok(answer.into_inner().into())
         }
     }
 }

@@ -320,6 +320,35 @@ async fn a_huge_answer_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_connection_that_swallows_a_call_is_not_used_again() {
+    /// As many connections as a client keeps to one endpoint.
+    const SWALLOWED: usize = 4;
+    let town = Town::new();
+    let fake = Arc::new(FakeParticipant::new(Manner::Done(String::new())));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let service = ParticipantServiceServer::from_arc(Arc::clone(&fake));
+    let stop = town.tasks.stopping();
+    town.tasks.spawn("fake participant behind a broken net", Death::Logged, async move {
+        let mut swallowed = Vec::new();
+        while swallowed.len() < SWALLOWED {
+            swallowed.push(listener.accept().await.expect("a connection"));
+        }
+        let rest = Server::builder().add_service(service);
+        tokio::select! {
+            ended = rest.serve_with_incoming(TcpListenerStream::new(listener)) => ended.expect("it serves"),
+            () = stop.cancelled() => {}
+        }
+    });
+    town.register(&endpoint, 0).await;
+    for _ in 0..SWALLOWED {
+        let outcome = town.participants.call(outgoing(Phase::Action, Duration::from_millis(50))).await;
+        assert_eq!(outcome, Outcome::Unknown("no answer within 50ms".to_owned()));
+    }
+    assert_eq!(town.call(Phase::Action).await, Outcome::Done(Json::null()));
+}
+
+#[tokio::test]
 async fn a_call_without_an_answer_is_unknown_after_its_own_timeout() {
     let town = Town::new();
     town.open_fake(Manner::Never, 0).await;
