@@ -139,7 +139,7 @@ fn example_call(number: u64) -> proto::ExecuteRequest {
         saga_id: format!("019338f4-5a00-7c3e-9f10-{number:012x}"),
         definition: "order3".to_owned(),
         step: "deduct-stock".to_owned(),
-        action: "stock.deduct".to_owned(),
+        action: "deduct".to_owned(),
         idempotency_key: format!("{number:040x}"),
         attempt: 1,
         epoch: 1,

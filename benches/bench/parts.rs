@@ -233,6 +233,8 @@ fn check(kind: Kind, number: u64, answer: &proto::StartSagaResponse) -> anyhow::
     let expected = if refused { proto::SagaStatus::Compensated } else { proto::SagaStatus::Completed };
     let found = saga.status();
     anyhow::ensure!(found == expected, "saga {} ended {found:?} instead of {expected:?}", saga.saga_id);
+    let told = saga.output_json.contains(&saga.saga_id);
+    anyhow::ensure!(refused || told, "saga {} does not tell its order: {}", saga.saga_id, saga.output_json);
     Ok(())
 }
 

@@ -34,12 +34,12 @@ impl ParticipantService for Shop {
     ) -> Result<Response<proto::ExecuteResponse>, Status> {
         use proto::execute_response::Outcome;
         let request = request.into_inner();
-        let outcome = if request.action == "point.use" && request.saga_id.ends_with(REFUSED) {
+        let outcome = if request.action == "use" && request.saga_id.ends_with(REFUSED) {
             Outcome::Refused(proto::Refused {
                 code: "NOT_ENOUGH_POINTS".to_owned(),
                 message: "the account does not hold that many points".to_owned(),
             })
-        } else if request.action == "order.create" {
+        } else if request.action == "create" {
             Outcome::Done(proto::Done { output_json: format!("{{\"order_id\":\"{}\"}}", request.saga_id) })
         } else {
             Outcome::Done(proto::Done { output_json: "{}".to_owned() })
