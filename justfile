@@ -44,6 +44,11 @@ sim-long N="20000":
 sim SEED:
     SAGAD_SIM_SEED={{SEED}} cargo test --locked --lib saga::sim -- --nocapture
 
+# Sagas end to end against the machine's own limits; fails when a bar is missed. Nothing else should
+# run meanwhile. `just bench --only order3 --seconds 5` runs a part.
+bench *args:
+    cargo bench --locked --bench bench -- {{args}}
+
 # Licences, bans and sources of everything we depend on (needs cargo-deny).
 deny:
     cargo deny check licenses bans sources

@@ -105,7 +105,7 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Parts that sagas are divided into, each with a loop of its own: 4.
+    /// Parts that sagas are divided into, each with a loop of its own: 2.
     pub shards: u32,
     /// Most mails that one shard decides on before it commits: 256.
     pub batch_max: u32,
@@ -432,7 +432,7 @@ impl Default for LimitsConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { shards: 4, batch_max: 256 }
+        Self { shards: 2, batch_max: 256 }
     }
 }
 

@@ -17,8 +17,9 @@ use crate::saga::ids::Timestamp;
 use crate::saga::json::Json;
 use crate::saga::words::Phase;
 
-/// Connections to one endpoint: a single one is a bottleneck under load.
-const CHANNELS: usize = 4;
+/// Connections to one endpoint. A single one is a bottleneck under load; the more there are, the
+/// fewer calls share a write to the socket.
+const CHANNELS: usize = 2;
 /// Longest time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The operating system asks a silent peer for a sign of life after this time, and gives it up after

@@ -420,7 +420,11 @@ impl Store for SledStore {
     fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>> {
         let id = id.clone();
         Box::pin(async move {
+            self.shared.usable()?;
             self.history_known_for(&id).await;
+            if self.is_nowhere(&id) {
+                return Ok(Vec::new());
+            }
             self.read(move |shared| read::facts(shared, &id, after, limit)).await
         })
     }

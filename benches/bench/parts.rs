@@ -1,0 +1,299 @@
+//! What is measured of the whole engine: each part on a daemon and a store of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sagad::clock::Stopwatch;
+use sagad::proto;
+use sagad::proto::saga_service_client::SagaServiceClient;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
+
+use crate::closed::{Times, measure};
+use crate::rig::{Participants, Rig};
+use crate::shop::REFUSED;
+use crate::usage::{cpu, resident_mib};
+
+const ORDER3: &str = include_str!("../order3.yaml");
+const ORDER: &str = include_str!("../../sagas/order.yaml");
+/// Starts of the burst, and how many callers make them.
+const BURST_STARTS: usize = 20_000;
+const BURST_CALLERS: usize = 256;
+/// Every so many of the refused variant's sagas is refused.
+const REFUSED_EACH: u64 = 10;
+/// How long the client waits for a saga.
+const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
+/// The pause between two looks at whether the burst has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// One row of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    pub part: String,
+    /// Sagas in flight.
+    pub callers: usize,
+    /// Sagas measured.
+    pub sagas: usize,
+    pub per_second: f64,
+    /// Times of single sagas as their client sees them, in microseconds.
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    /// Processor time for each saga, in microseconds.
+    pub daemon_cpu_us: f64,
+    pub client_cpu_us: f64,
+    pub participants_cpu_us: f64,
+    /// Memory of the daemon at the end.
+    pub daemon_mib: f64,
+    /// Syncs of the open sagas' database for each saga.
+    pub syncs: f64,
+}
+
+/// What a saga is like and how long its client waits.
+#[derive(Clone, Copy)]
+struct Kind {
+    definition: &'static str,
+    /// A saga in so many is refused.
+    refused_each: Option<u64>,
+    /// Whether the client waits for the end, or only until the start is durable.
+    waits: bool,
+}
+
+/// Used so far: the three processes' processor time and the daemon's syncs.
+struct Used {
+    daemon: Duration,
+    client: Duration,
+    participants: Duration,
+}
+
+impl Used {
+    fn now(rig: &Rig, participants: &Participants) -> anyhow::Result<Self> {
+        Ok(Self {
+            daemon: cpu(rig.pid()?)?,
+            client: cpu(std::process::id())?,
+            participants: cpu(participants.pid()?)?,
+        })
+    }
+}
+
+/// Three calls, all of which succeed.
+pub async fn order3(
+    dir: &Path,
+    shop: &Participants,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
+    let kind = Kind { definition: "order3", refused_each: None, waits: true };
+    closed("order3", ORDER3, kind, dir, shop, callers, span).await
+}
+
+/// The same, but the points of one saga in ten are refused and its goods go back.
+pub async fn refused(
+    dir: &Path,
+    shop: &Participants,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
+    let kind = Kind { definition: "order3", refused_each: Some(REFUSED_EACH), waits: true };
+    closed("order3, 10 % refused", ORDER3, kind, dir, shop, callers, span).await
+}
+
+/// Starts that are acknowledged and go no further: the first participant is not there.
+pub async fn starts(
+    dir: &Path,
+    shop: &Participants,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
+    let kind = Kind { definition: "order3", refused_each: None, waits: false };
+    let source = ORDER3.replace("stock.", "absent.");
+    closed("starts only", &source, kind, dir, shop, callers, span).await
+}
+
+/// The order saga of the repository: locks, a step for each item, side work, events.
+pub async fn order(
+    dir: &Path,
+    shop: &Participants,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
+    let kind = Kind { definition: "order", refused_each: None, waits: true };
+    closed("order.yaml", ORDER, kind, dir, shop, callers, span).await
+}
+
+async fn closed(
+    part: &str,
+    source: &str,
+    kind: Kind,
+    dir: &Path,
+    shop: &Participants,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
+    let rig = Rig::start(dir, shop, source).await?;
+    let clients = Arc::new(rig.clients());
+    let run = move |caller: usize, number: u64| {
+        let mut client = clients[caller % clients.len()].clone();
+        async move {
+            let answer = client.start_saga(request(kind, number)).await.context("start a saga")?;
+            check(kind, number, &answer.into_inner())
+        }
+    };
+    let mut used = Vec::new();
+    let read = || {
+        used.push(Used::now(&rig, shop)?);
+        Ok(())
+    };
+    let before = rig.stats().await?;
+    let whole = Stopwatch::start();
+    let times = measure(callers, warm_up(span), span, read, run).await?;
+    let whole = whole.elapsed();
+    let after = rig.stats().await?;
+    let [begin, end] = &used[..] else { anyhow::bail!("the span was not measured") };
+    let resident = resident_mib(rig.pid()?)?;
+    rig.end().await?;
+    let syncs_per_second = batches_between(&before, &after) / whole.as_secs_f64();
+    let row = Row { part, callers, begin, end, resident };
+    Ok(row.figures(times, syncs_per_second))
+}
+
+fn batches_between(before: &proto::GetStatsResponse, after: &proto::GetStatsResponse) -> f64 {
+    let commits = |stats: &proto::GetStatsResponse| stats.store.as_ref().map_or(0, |store| store.commits);
+    commits(after).saturating_sub(commits(before)) as f64
+}
+
+fn warm_up(span: Duration) -> Duration {
+    span.min(Duration::from_secs(4)) / 4
+}
+
+/// What a row is made from, beside the times.
+struct Row<'a> {
+    part: &'a str,
+    callers: usize,
+    begin: &'a Used,
+    end: &'a Used,
+    resident: f64,
+}
+
+impl Row<'_> {
+    fn figures(&self, times: Times, syncs_per_second: f64) -> Figures {
+        let of_each = |used: Duration| used.as_secs_f64() * 1e6 / times.count as f64;
+        Figures {
+            part: self.part.to_owned(),
+            callers: self.callers,
+            sagas: times.count,
+            per_second: times.per_second,
+            mean_us: times.mean,
+            p50_us: times.p50,
+            p99_us: times.p99,
+            p999_us: times.p999,
+            daemon_cpu_us: of_each(self.end.daemon.saturating_sub(self.begin.daemon)),
+            client_cpu_us: of_each(self.end.client.saturating_sub(self.begin.client)),
+            participants_cpu_us: of_each(self.end.participants.saturating_sub(self.begin.participants)),
+            daemon_mib: self.resident,
+            syncs: syncs_per_second / times.per_second,
+        }
+    }
+}
+
+/// A saga of its own goods and its own user: nothing two of them could wait for.
+fn request(kind: Kind, number: u64) -> proto::StartSagaRequest {
+    let refused = kind.refused_each.is_some_and(|each| number.is_multiple_of(each));
+    let mut saga_id = uuid::Uuid::now_v7().to_string();
+    if refused {
+        saga_id.push_str(REFUSED);
+    }
+    let (user, first, second) = (number + 1, 2 * number + 1, 2 * number + 2);
+    proto::StartSagaRequest {
+        saga_id,
+        definition: kind.definition.to_owned(),
+        version: 0,
+        input_json: format!(
+            r#"{{"user_id":{user},"items":[{{"item_id":{first},"amount":1}},{{"item_id":{second},"amount":2}}],"total":10}}"#
+        ),
+        labels: std::collections::BTreeMap::new(),
+        wait: kind.waits.then_some(WAIT),
+        wait_for: proto::WaitFor::Ended.into(),
+    }
+}
+
+/// A saga that ended otherwise than it should is no measurement.
+fn check(kind: Kind, number: u64, answer: &proto::StartSagaResponse) -> anyhow::Result<()> {
+    let saga = answer.saga.as_ref().context("an answer without a saga")?;
+    anyhow::ensure!(!answer.existed, "saga {} was there before", saga.saga_id);
+    if !kind.waits {
+        return Ok(());
+    }
+    let refused = kind.refused_each.is_some_and(|each| number.is_multiple_of(each));
+    let expected = if refused { proto::SagaStatus::Compensated } else { proto::SagaStatus::Completed };
+    let found = saga.status();
+    anyhow::ensure!(found == expected, "saga {} ended {found:?} instead of {expected:?}", saga.saga_id);
+    let told = saga.output_json.contains(&saga.saga_id);
+    anyhow::ensure!(refused || told, "saga {} does not tell its order: {}", saga.saga_id, saga.output_json);
+    Ok(())
+}
+
+/// Twenty thousand starts at once, from callers that wait when they are told to: the time until the
+/// last saga has ended.
+pub async fn burst(dir: &Path, shop: &Participants) -> anyhow::Result<Figures> {
+    let kind = Kind { definition: "order3", refused_each: None, waits: false };
+    let rig = Rig::start(dir, shop, ORDER3).await?;
+    let clients = rig.clients();
+    let before = rig.stats().await?;
+    let begin = Used::now(&rig, shop)?;
+    let watch = Stopwatch::start();
+    let mut callers = JoinSet::new();
+    for caller in 0..BURST_CALLERS {
+        let client = clients[caller % clients.len()].clone();
+        callers.spawn(start_every(client, kind, caller));
+    }
+    let mut all = Vec::with_capacity(BURST_STARTS);
+    while let Some(ended) = callers.join_next().await {
+        all.extend(ended.context("a caller panicked")??);
+    }
+    while completed(&rig).await? < BURST_STARTS as u64 {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let took = watch.elapsed();
+    let end = Used::now(&rig, shop)?;
+    let after = rig.stats().await?;
+    let resident = resident_mib(rig.pid()?)?;
+    rig.end().await?;
+    let row = Row { part: "burst of 20,000", callers: BURST_CALLERS, begin: &begin, end: &end, resident };
+    let syncs_per_second = batches_between(&before, &after) / took.as_secs_f64();
+    Ok(row.figures(Times::of(all, took)?, syncs_per_second))
+}
+
+/// One caller's share of the burst; the times until each start was acknowledged, in microseconds.
+async fn start_every(
+    mut client: SagaServiceClient<Channel>,
+    kind: Kind,
+    caller: usize,
+) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::new();
+    for number in (caller..BURST_STARTS).step_by(BURST_CALLERS) {
+        let request = request(kind, number as u64);
+        let watch = Stopwatch::start();
+        loop {
+            let Err(status) = client.start_saga(request.clone()).await else { break };
+            let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+            match (status.code(), told) {
+                (tonic::Code::ResourceExhausted, Some(pause)) => tokio::time::sleep(pause).await,
+                _ => return Err(status).context("start a saga of the burst"),
+            }
+        }
+        times.push(watch.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(times)
+}
+
+async fn completed(rig: &Rig) -> anyhow::Result<u64> {
+    let stats = rig.stats().await?;
+    let wanted = i32::from(proto::SagaStatus::Completed);
+    Ok(stats.by_status.iter().filter(|row| row.status == wanted).map(|row| row.count).sum())
+}

@@ -1,0 +1,62 @@
+//! The participants: a process of their own that answers every call at once.
+//!
+//! They keep nothing and check nothing: what is measured is the engine. A saga whose id ends in
+//! [`REFUSED`] is refused at `point.use`.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use sagad::proto;
+use sagad::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
+use tonic::{Request, Response, Status};
+
+/// How the id of a saga ends whose points are refused.
+pub const REFUSED: &str = "-refused";
+
+/// Serves until the parent is gone.
+pub async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
+    sagad::demo::processes::end_with_parent().context("watch standard input")?;
+    tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(ParticipantServiceServer::new(Shop))
+        .serve(listen)
+        .await
+        .context("serve the participants")
+}
+
+struct Shop;
+
+#[tonic::async_trait]
+impl ParticipantService for Shop {
+    async fn execute(
+        &self,
+        request: Request<proto::ExecuteRequest>,
+    ) -> Result<Response<proto::ExecuteResponse>, Status> {
+        use proto::execute_response::Outcome;
+        let request = request.into_inner();
+        let outcome = if request.action == "use" && request.saga_id.ends_with(REFUSED) {
+            Outcome::Refused(proto::Refused {
+                code: "NOT_ENOUGH_POINTS".to_owned(),
+                message: "the account does not hold that many points".to_owned(),
+            })
+        } else if request.action == "create" {
+            Outcome::Done(proto::Done { output_json: format!("{{\"order_id\":\"{}\"}}", request.saga_id) })
+        } else {
+            Outcome::Done(proto::Done { output_json: "{}".to_owned() })
+        };
+        Ok(Response::new(proto::ExecuteResponse { outcome: Some(outcome) }))
+    }
+
+    async fn compensate(
+        &self,
+        _: Request<proto::CompensateRequest>,
+    ) -> Result<Response<proto::CompensateResponse>, Status> {
+        let done = proto::Done { output_json: "{}".to_owned() };
+        let outcome = Some(proto::compensate_response::Outcome::Done(done));
+        Ok(Response::new(proto::CompensateResponse { outcome }))
+    }
+
+    async fn probe(&self, _: Request<proto::ProbeRequest>) -> Result<Response<proto::ProbeResponse>, Status> {
+        Err(Status::unimplemented("nothing is remembered here"))
+    }
+}
