@@ -5,6 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml build.rs ./
 COPY proto ./proto
 COPY sagas ./sagas
+COPY benches ./benches
 COPY src ./src
 RUN cargo build --release --locked --bin sagad --bin sagactl
 
