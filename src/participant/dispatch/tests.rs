@@ -322,7 +322,6 @@ async fn a_huge_answer_is_unknown() {
 #[tokio::test]
 async fn a_connection_that_swallows_a_call_is_not_used_again() {
     /// More connections than a client keeps to one endpoint.
-    /// More connections than a client keeps to one endpoint.
     const SWALLOWED: usize = 4;
     let town = Town::new();
     let fake = Arc::new(FakeParticipant::new(Manner::Done(String::new())));
