@@ -83,7 +83,7 @@ async fn recover(shared: Arc<Shared>) {
     }
     let all = u32::try_from(RECOVERIES_AT_ONCE).expect("the number of places is small");
     let _all_taken_up = ramp.acquire_many(all).await;
-    shared.recovered.store(true, Ordering::Release);
+    shared.recovered.send_replace(true);
     tracing::info!(open_sagas = found, "recovery has looked at every open saga");
 }
 

@@ -1,11 +1,11 @@
 //! Bringing an engine up over a store, and letting it down again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::Engine;
 use super::background;
@@ -98,10 +98,10 @@ impl Engine {
             watches: Arc::new(Semaphore::new(settings.watches_max)),
             started: Stopwatch::start(),
             settings,
-            recovered: AtomicBool::new(false),
+            recovered: watch::Sender::new(false),
             next_parked_look: AtomicI64::new(0),
         });
-        let (working, ended) = tokio::sync::watch::channel(());
+        let (working, ended) = watch::channel(());
         let working = Arc::new(working);
         for (ix, inbox) in inboxes.into_iter().enumerate() {
             let running = Shard::new(ix, Arc::clone(&shared)).run(inbox);

@@ -70,7 +70,7 @@ impl Engine {
     /// Whether recovery has looked at every open saga.
     #[must_use]
     pub fn has_recovered(&self) -> bool {
-        self.shared.recovered.load(std::sync::atomic::Ordering::Acquire)
+        *self.shared.recovered.borrow()
     }
 
     async fn ask(&self, id: &SagaId, ask: Ask) -> Result<Accepted, EngineError> {

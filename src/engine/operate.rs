@@ -5,6 +5,7 @@ use super::batch::{context, refusal_of, unknown_token};
 use super::error::{EngineError, Violation};
 use super::mail::Ask;
 use super::request::{RepairAnswer, RepairRequest, SagaView, StuckItem};
+use super::settings::RECOVERY_WAIT_MAX;
 use crate::saga::decide::decide;
 use crate::saga::ids::SagaId;
 use crate::saga::input::{Completion, Input};
@@ -79,7 +80,7 @@ impl Engine {
     }
 
     /// What waits for an operator, longest wait first, quarantined sagas among it; the next page's
-    /// token and the exact total. While recovery is under way, what it has seen so far.
+    /// token and the exact total. While a long recovery is under way, what it has seen so far.
     ///
     /// # Errors
     /// `Invalid` for a token of another list.
@@ -88,6 +89,14 @@ impl Engine {
         page_size: usize,
         page_token: &str,
     ) -> Result<(Vec<StuckItem>, String, u64), EngineError> {
-        std::future::ready(self.shared.stuck.page(page_size, page_token)).await
+        self.until_recovered().await;
+        self.shared.stuck.page(page_size, page_token)
+    }
+
+    /// Waits until recovery has looked at every open saga, but not for ever: what is blocked is
+    /// known only then.
+    pub(super) async fn until_recovered(&self) {
+        let mut recovered = self.shared.recovered.subscribe();
+        let _known = tokio::time::timeout(RECOVERY_WAIT_MAX, recovered.wait_for(|done| *done)).await;
     }
 }

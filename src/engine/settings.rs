@@ -8,6 +8,8 @@ pub const HELD_REQUESTS_MAX: usize = 64;
 pub const LOADS_AT_ONCE: usize = 64;
 /// Sagas being recovered at once after a start of the daemon.
 pub const RECOVERIES_AT_ONCE: usize = 128;
+/// How long an operator's question about everything waits for recovery to end.
+pub const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Sagas in memory over which new starts are refused.
 pub const RESIDENT_MAX: usize = 250_000;
 /// Clients waiting for a saga at once.

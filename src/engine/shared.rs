@@ -2,9 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::catalog::Catalog;
 use super::error::EngineError;
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) waits: Arc<Semaphore>,
     pub(super) watches: Arc<Semaphore>,
     pub(super) started: Stopwatch,
-    pub(super) recovered: AtomicBool,
+    pub(super) recovered: watch::Sender<bool>,
     /// When parked sagas look for their participant next, in milliseconds since the epoch.
     pub(super) next_parked_look: AtomicI64,
 }

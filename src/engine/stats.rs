@@ -12,6 +12,7 @@ impl Engine {
     /// # Errors
     /// `Unavailable` when the store does not give its counters.
     pub async fn stats(&self) -> Result<EngineStats, EngineError> {
+        self.until_recovered().await;
         let shared = &self.shared;
         let (stuck, quarantined) = shared.stuck.counts();
         Ok(EngineStats {
@@ -23,7 +24,7 @@ impl Engine {
             parked: shared.shards.iter().map(|door| door.parked.load(Ordering::Relaxed)).sum(),
             quarantined,
             resident: shared.shards.iter().map(|door| door.published.len() as u64).sum(),
-            recovered: shared.recovered.load(Ordering::Acquire),
+            recovered: self.has_recovered(),
             mended: shared.meter.mended.get(),
             conflicts: shared.meter.conflicts.get(),
             commits_failed: shared.meter.commits_failed.get(),
