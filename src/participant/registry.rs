@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
-use super::handlers::Handlers;
+use super::handlers::{Endpoint, Handlers};
 use super::listing::ParticipantView;
-use super::roster::{Asked, Grant, Lane, NoGrant, Roster, Verdict};
+use super::roster::{Asked, Grant, Lane, NoGrant, Roster, SharedClient, Verdict};
 use super::sagad::Client;
 use super::stored;
 use crate::clock::SharedClock;
@@ -293,8 +293,9 @@ impl Shared {
         let participant = handlers.participant.clone();
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
+        let client = state.client_of(&handlers.endpoint);
         let roster = state.rosters.entry(participant).or_default();
-        roster.put(id, handlers, expires_at);
+        roster.put(id, handlers, expires_at, client);
         roster.turn_away(now);
         roster.hand_over(now);
         drop(state);
@@ -322,6 +323,13 @@ impl Shared {
 }
 
 impl State {
+    /// The connections to `endpoint`: those of any lane that leads there already, or new ones.
+    fn client_of(&self, endpoint: &Endpoint) -> SharedClient {
+        let mut lanes = self.rosters.values().flat_map(Roster::lanes);
+        let known = lanes.find(|lane| lane.handlers.endpoint == *endpoint);
+        known.map(|lane| Arc::clone(&lane.client)).unwrap_or_default()
+    }
+
     fn live_lane(&mut self, id: &str, now: Timestamp) -> Result<&mut Lane, RegistryError> {
         let participant = self.by_id.get(id);
         let roster = participant.and_then(|participant| self.rosters.get_mut(participant));

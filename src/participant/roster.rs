@@ -30,7 +30,8 @@ const FAILING_AFTER: u32 = 3;
 /// The time between two trials of a failing registration.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connection of a lane, made at its first call.
+/// The connections to an endpoint, made at its first call. Lanes that lead to the same endpoint share
+/// them, whoever's they are: the more calls share a connection, the fewer writes and reads there are.
 pub(super) type SharedClient = Arc<OnceLock<Client>>;
 
 /// What the end of a call says about the endpoint that was called.
@@ -49,7 +50,7 @@ pub(super) struct Lane {
     pub(super) handlers: Handlers,
     /// `None`: it comes from the configuration and never runs out.
     pub(super) expires_at: Option<Timestamp>,
-    client: SharedClient,
+    pub(super) client: SharedClient,
     in_flight: u32,
     calls: u64,
     unknown_outcomes: u64,
@@ -171,7 +172,13 @@ impl Roster {
     }
 
     /// Adds a registration, or replaces the one with the same endpoint.
-    pub(super) fn put(&mut self, id: Arc<str>, handlers: Handlers, expires_at: Option<Timestamp>) {
+    pub(super) fn put(
+        &mut self,
+        id: Arc<str>,
+        handlers: Handlers,
+        expires_at: Option<Timestamp>,
+        client: SharedClient,
+    ) {
         self.empty_since = None;
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.handlers.endpoint == handlers.endpoint) {
             lane.id = id;
@@ -184,7 +191,7 @@ impl Roster {
         self.lanes.push(Lane {
             id,
             expires_at,
-            client: SharedClient::default(),
+            client,
             in_flight: self.draining.remove(&handlers.endpoint).unwrap_or(0),
             calls: 0,
             unknown_outcomes: 0,

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
-use crate::participant::handlers::Endpoint;
 use crate::participant::handlers::tests::handlers;
 use crate::participant::listing::Health;
 use crate::participant::roster::WAITING_PARK;
@@ -54,6 +53,22 @@ async fn a_prepared_registration_that_is_dropped_changes_nothing_and_blocks_nobo
     drop(registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap());
     assert!(registry.list(None).is_empty());
     register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+}
+
+#[tokio::test]
+async fn participants_at_one_endpoint_share_its_connections() {
+    let (_, registry) = fresh();
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("point", STOCK, &["deduct"])).await;
+    register(&registry, handlers("order", STOCK_TOO, &["deduct"])).await;
+    let mut grants = Vec::new();
+    for name in ["stock", "point", "order"] {
+        let participant = ParticipantName::parse(name).unwrap();
+        grants.push(registry.slot(&participant, &action("deduct")).await.unwrap());
+    }
+    let same = |a: usize, b: usize| Arc::ptr_eq(&grants[a].grant.client, &grants[b].grant.client);
+    assert!(same(0, 1), "stock and point are one process");
+    assert!(!same(0, 2), "order is another one");
 }
 
 #[tokio::test]
