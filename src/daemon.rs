@@ -106,7 +106,8 @@ impl Daemon {
 
         let store = open_store(config, &metrics, &clock).await?;
         let registry = registry_of(config, &clock)?;
-        let dispatch = Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone());
+        let dispatch =
+            Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone(), tasks.clone());
         let engine = Engine::launch(Parts {
             store,
             dispatch: Arc::new(dispatch),

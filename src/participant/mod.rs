@@ -3,12 +3,13 @@
 //! ```text
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
-//!                      ├─► sagad    (the wire: one connection pool an endpoint)
+//!                      ├─► sagad    (the messages) ─► line (the connections of an endpoint)
 //!                      └─► outcome  (what the answer means)
 //! ```
 
 pub mod dispatch;
 pub mod handlers;
+mod line;
 pub mod listing;
 pub mod outcome;
 pub mod registry;

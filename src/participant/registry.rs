@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use super::sagad::Client;
 use super::stored;
 use crate::clock::SharedClock;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
+use crate::tasks::Tasks;
 
 /// Most participants known at a time.
 pub const PARTICIPANTS_MAX: usize = 1_024;
@@ -499,14 +500,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// The connection; made at the first call.
-    pub(super) fn client(&self) -> Result<&Client, tonic::transport::Error> {
-        let cell: &OnceLock<Client> = &self.grant.client;
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let client = Client::new(&self.grant.endpoint)?;
-        Ok(cell.get_or_init(|| client))
+    /// The connections; made at the first call.
+    pub(super) fn client(&self, tasks: &Tasks) -> &Client {
+        self.grant.client.get_or_init(|| Client::new(&self.grant.endpoint, tasks))
     }
 
     /// Gives it back with what the call says about the endpoint.
