@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use futures::FutureExt as _;
@@ -19,7 +20,10 @@ pub enum Death {
 
 /// The tasks of one daemon. Clones share the same set.
 #[derive(Debug, Clone, Default)]
-pub struct Tasks {
+pub struct Tasks(Arc<Set>);
+
+#[derive(Debug, Default)]
+struct Set {
     tracker: TaskTracker,
     stop: CancellationToken,
     fatal: CancellationToken,
@@ -35,32 +39,38 @@ impl Tasks {
     /// Told to every task when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
-        self.stop.clone()
+        self.0.stop.clone()
+    }
+
+    /// Whether they were told.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
     }
 
     /// Fires when a task died whose death is fatal.
     #[must_use]
     pub fn fatal(&self) -> CancellationToken {
-        self.fatal.clone()
+        self.0.fatal.clone()
     }
 
     /// Declares the daemon unfit to go on, for example after a failed fsync.
     pub fn fail(&self, why: &str) {
-        if !self.fatal.is_cancelled() {
+        if !self.0.fatal.is_cancelled() {
             tracing::error!(why, "the daemon cannot go on");
-            self.fatal.cancel();
+            self.0.fatal.cancel();
         }
     }
 
     /// Starts a task.
     pub fn spawn(&self, name: &'static str, death: Death, work: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
-        self.tracker.spawn(async move {
+        self.0.tracker.spawn(async move {
             let panicked = std::panic::AssertUnwindSafe(work).catch_unwind().await.is_err();
             if panicked {
                 tracing::error!(task = name, "a task panicked");
             }
-            if death == Death::Fatal && !tasks.stop.is_cancelled() {
+            if death == Death::Fatal && !tasks.is_stopping() {
                 tasks.fail(name);
             }
         });
@@ -68,14 +78,14 @@ impl Tasks {
 
     /// Tells all tasks to stop.
     pub fn stop(&self) {
-        self.stop.cancel();
-        self.tracker.close();
+        self.0.stop.cancel();
+        self.0.tracker.close();
     }
 
     /// Waits until all tasks have ended.
     pub async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 }
 

@@ -81,7 +81,7 @@ impl Shared {
 
     /// Says no once the daemon is shutting down.
     pub(super) fn check_taking(&self) -> Result<(), EngineError> {
-        if self.tasks.stopping().is_cancelled() { Err(EngineError::Stopping) } else { Ok(()) }
+        if self.tasks.is_stopping() { Err(EngineError::Stopping) } else { Ok(()) }
     }
 
     /// When parked sagas look for their participant next.
