@@ -3,7 +3,8 @@
 //! Values of these types are made by the `definition` room, which checks names, references,
 //! cycles and kinds; the core relies on that and never checks again.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::expr::{Expr, Template};
@@ -41,6 +42,15 @@ pub struct Definition {
     pub events: Vec<EventRule>,
     /// The saga's output, evaluated at its commit.
     pub output: Option<Template>,
+    /// Where its steps are; found when first asked for.
+    pub places: OnceLock<Places>,
+}
+
+/// Where the steps of a definition are.
+#[derive(Debug)]
+pub struct Places {
+    named: HashMap<String, StepIx>,
+    pivot: Option<StepIx>,
 }
 
 impl Definition {
@@ -58,7 +68,20 @@ impl Definition {
     /// The place of the step called `name`.
     #[must_use]
     pub fn step_named(&self, name: &str) -> Option<StepIx> {
-        self.each_step().find(|(_, step)| step.name.as_str() == name).map(|(ix, _)| ix)
+        self.places().named.get(name).copied()
+    }
+
+    /// The place of the pivot, if there is one.
+    #[must_use]
+    pub fn pivot(&self) -> Option<StepIx> {
+        self.places().pivot
+    }
+
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| Places {
+            named: self.each_step().map(|(ix, step)| (step.name.to_string(), ix)).collect(),
+            pivot: self.each_step().find(|(_, step)| step.kind == StepKind::Pivot).map(|(ix, _)| ix),
+        })
     }
 }
 

@@ -20,18 +20,22 @@ pub mod expr;
 pub mod filter;
 pub mod ids;
 pub mod input;
+mod instance;
 pub mod invariants;
 pub mod json;
 mod json_strict;
 pub mod keys;
+pub mod lineup;
 pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
+pub mod row;
 #[cfg(test)]
 mod sim;
 pub mod state;
 #[cfg(test)]
 mod stories;
+pub mod tally;
 pub mod view;
 pub mod words;
