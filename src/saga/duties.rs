@@ -5,7 +5,6 @@ use super::ids::{ActionName, InstanceRef, ParticipantName, StepIx, Timestamp};
 use super::input::{CallDuty, Reach};
 use super::json::Json;
 use super::ready;
-use super::row::Summed;
 use super::state::{Action, Compensation, Instance, Saga, Stage};
 use super::tally::{NEVER, SOME_TIME, Tally};
 use super::words::Phase;
@@ -134,14 +133,14 @@ impl Waits {
     }
 
     fn wait_for_step(&mut self, saga: &Saga, ix: StepIx, reach: &dyn Reach) {
-        let (step, state) = (saga.definition.step(ix), &saga.steps[ix.at()]);
-        let tally = state.sum();
+        let (step, tally) = (saga.definition.step(ix), saga.tally(ix));
+        let cap = saga.steps[ix.at()].cap(step);
         // Due at once: it was parked, and its participant may be back by now.
-        if tally.pending > 0 && state.room_forward(step) > 0 {
+        if tally.pending > 0 && tally.room(cap) > 0 {
             self.wait_for_call(step.action.handler(), saga.updated_at, reach);
         }
         // Without a free call it goes on when one of those in flight ends.
-        if tally.retries.count > 0 && state.free_calls_forward(step) > 0 {
+        if tally.retries.count > 0 && tally.free_calls(cap) > 0 {
             self.wait_for_call(step.action.handler(), tally.retries.first, reach);
         }
         if tally.looks.count > 0 {
@@ -157,14 +156,14 @@ impl Waits {
     fn wait_backward(&mut self, saga: &Saga, reach: &dyn Reach) {
         let mut before = saga.lineup.len();
         while let Some(ix) = ready::next_backward(saga, &mut before, SOME_TIME) {
-            let (step, state) = (saga.definition.step(ix), &saga.steps[ix.at()]);
+            let (step, undo) = (saga.definition.step(ix), saga.tally(ix).undo);
+            let cap = saga.steps[ix.at()].cap(step);
             let Some(call) = &step.compensation else { continue };
-            let undo = state.sum().undo;
             // Due at once: it was parked, and its participant may be back by now.
-            if undo.owed(step) > 0 && state.room_backward(step) > 0 {
+            if undo.owed(step) > 0 && undo.room(cap) > 0 {
                 self.wait_for_call(call.handler(), saga.updated_at, reach);
             }
-            if undo.retries.count > 0 && state.free_calls_backward(step) > 0 {
+            if undo.retries.count > 0 && undo.free_calls(cap) > 0 {
                 self.wait_for_call(call.handler(), undo.retries.first, reach);
             }
             if undo.looks.count > 0 {

@@ -168,47 +168,15 @@ impl StepState {
         }
     }
 
-    /// Whether every instance's effect happened.
-    #[must_use]
-    pub fn has_succeeded(&self) -> bool {
-        let tally = self.sum();
-        tally.succeeded == tally.instances
-    }
-
     /// The step's instances with their references; none while it is unexpanded or skipped as a
     /// whole.
     pub fn each(&self, step: StepIx) -> impl Iterator<Item = (InstanceRef, &Instance)> {
         (0..).map_while(move |slot| Some((self.refer(step, slot), self.instance(slot)?)))
     }
 
-    /// How many more calls of the step may be in flight forward. Instances that an operator sent to
-    /// try again may be more than that; they take turns.
+    /// How many instances of the step may be under way at once.
     #[must_use]
-    pub fn free_calls_forward(&self, step: &Step) -> u32 {
-        self.cap(step).saturating_sub(self.sum().in_flight())
-    }
-
-    /// How many more calls of the step may be in flight backward.
-    #[must_use]
-    pub fn free_calls_backward(&self, step: &Step) -> u32 {
-        self.cap(step).saturating_sub(self.sum().undo.in_flight())
-    }
-
-    /// How many more instances of the step may be under way forward.
-    #[must_use]
-    pub fn room_forward(&self, step: &Step) -> u32 {
-        let tally = self.sum();
-        self.cap(step).saturating_sub(tally.in_flight() + tally.retries.count)
-    }
-
-    /// How many more instances of the step may be under way backward.
-    #[must_use]
-    pub fn room_backward(&self, step: &Step) -> u32 {
-        let undo = self.sum().undo;
-        self.cap(step).saturating_sub(undo.in_flight() + undo.retries.count)
-    }
-
-    fn cap(&self, step: &Step) -> u32 {
+    pub fn cap(&self, step: &Step) -> u32 {
         match self {
             StepState::Many(..) => step.concurrency,
             StepState::One(_) | StepState::Unexpanded | StepState::Skipped => 1,

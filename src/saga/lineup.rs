@@ -10,7 +10,7 @@ use super::definition::{Definition, Step};
 use super::ids::{StepIx, Timestamp};
 use super::row::{Row, Sum, Summed};
 use super::state::StepState;
-use super::tally::NEVER;
+use super::tally::{NEVER, Tally};
 use super::words::StepKind;
 
 /// A time that is over.
@@ -75,7 +75,8 @@ impl Lineup {
         for &ix in plan.order() {
             let missing = plan.after(ix).iter().filter(|before| !state(**before).is_done()).count();
             let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-            standings.push(Standing { missing, ..Standing::of(definition.step(ix), state(ix)) });
+            let tally = steps.sum_of(ix.at()).copied().unwrap_or_default();
+            standings.push(Standing { missing, ..Standing::of(definition.step(ix), state(ix), &tally) });
         }
         if backward {
             for &ix in plan.order().iter().rev() {
@@ -87,13 +88,14 @@ impl Lineup {
         Self { row: standings.into_iter().collect(), backward }
     }
 
-    /// Takes note of what became of `step`, which is `state` now.
-    pub fn note(&mut self, definition: &Definition, step: StepIx, state: &StepState) {
+    /// Takes note of what became of `step`.
+    pub fn note(&mut self, definition: &Definition, step: StepIx, steps: &Row<StepState>) {
+        let (state, tally) = (&steps[step.at()], steps.sum_of(step.at()).copied().unwrap_or_default());
         let plan = &definition.plan;
         let rank = plan.rank(step);
         let before = self.row[rank];
         let (missing, held) = (before.missing, before.held);
-        let after = Standing { missing, held, ..Standing::of(definition.step(step), state) };
+        let after = Standing { missing, held, ..Standing::of(definition.step(step), state, &tally) };
         if before == after {
             return;
         }
@@ -181,43 +183,28 @@ fn adjust(count: &mut u32, by_one_more: bool) {
 }
 
 impl Standing {
-    /// A step by itself.
-    fn of(step: &Step, state: &StepState) -> Self {
+    /// A step by itself, whose instances come to `tally`.
+    fn of(step: &Step, state: &StepState, tally: &Tally) -> Self {
+        let cap = state.cap(step);
+        let begins = matches!(state, StepState::Unexpanded) || (tally.pending > 0 && tally.room(cap) > 0);
+        let retry = if tally.free_calls(cap) > 0 { tally.retries.first } else { NEVER };
+        let undo = &tally.undo;
+        let undo_begins = undo.owed(step) > 0 && undo.room(cap) > 0;
+        let undo_retry = if undo.free_calls(cap) > 0 { undo.retries.first } else { NEVER };
         Self {
             kind: step.kind,
             is_done: state.is_done(),
-            is_settled: state.sum().is_settled_backward(step),
+            is_settled: tally.is_settled_backward(step),
             missing: 0,
             held: 0,
-            forward: forward(step, state),
-            backward: backward(step, state),
+            forward: if begins { AT_ONCE } else { retry.min(tally.looks.first).min(tally.repeats.first) },
+            backward: if undo_begins { AT_ONCE } else { undo_retry.min(undo.looks.first) },
         }
     }
 
     fn is_clear(&self) -> bool {
         self.held == 0 && self.is_settled
     }
-}
-
-fn forward(step: &Step, state: &StepState) -> Timestamp {
-    let tally = state.sum();
-    let may_begin = tally.pending > 0 && state.room_forward(step) > 0;
-    if matches!(state, StepState::Unexpanded) || may_begin {
-        return AT_ONCE;
-    }
-    let has_free_call = state.free_calls_forward(step) > 0;
-    let retry = if has_free_call { tally.retries.first } else { NEVER };
-    retry.min(tally.looks.first).min(tally.repeats.first)
-}
-
-fn backward(step: &Step, state: &StepState) -> Timestamp {
-    let undo = state.sum().undo;
-    if undo.owed(step) > 0 && state.room_backward(step) > 0 {
-        return AT_ONCE;
-    }
-    let has_free_call = state.free_calls_backward(step) > 0;
-    let retry = if has_free_call { undo.retries.first } else { NEVER };
-    retry.min(undo.looks.first)
 }
 
 impl Summed for Standing {

@@ -12,6 +12,8 @@
 //! line of code that settles any commit settles the recovered one.
 
 pub mod apply;
+#[cfg(test)]
+mod costs;
 pub mod decide;
 pub mod definition;
 pub mod duties;

@@ -81,6 +81,19 @@ impl<T: Summed> Row<T> {
     /// The item at `place`.
     #[must_use]
     pub fn get(&self, place: usize) -> Option<&T> {
+        match &self.node(place)?.body {
+            Body::Item(item) => Some(item),
+            Body::Part(_) => None,
+        }
+    }
+
+    /// What the item at `place` comes to, as it was found when the item was put there.
+    #[must_use]
+    pub fn sum_of(&self, place: usize) -> Option<&T::Sum> {
+        Some(&self.node(place)?.sum)
+    }
+
+    fn node(&self, place: usize) -> Option<&Node<T>> {
         if place >= self.len {
             return None;
         }
@@ -90,10 +103,7 @@ impl<T: Summed> Row<T> {
             let Body::Part(below) = &node.body else { return None };
             node = below.get((place >> (BITS * level)) & (WIDTH - 1))?;
         }
-        match &node.body {
-            Body::Item(item) => Some(item),
-            Body::Part(_) => None,
-        }
+        Some(node)
     }
 
     /// All items in order.

@@ -306,6 +306,12 @@ impl Saga {
         found
     }
 
+    /// What the instances of `step` come to.
+    #[must_use]
+    pub fn tally(&self, step: StepIx) -> Tally {
+        self.steps.sum_of(step.at()).copied().unwrap_or_default()
+    }
+
     /// Changes one step, and all that is counted over the steps.
     pub(super) fn change_step<R>(
         &mut self,
@@ -313,7 +319,7 @@ impl Saga {
         change: impl FnOnce(&mut StepState) -> R,
     ) -> Option<R> {
         let given = self.steps.change(step.at(), change)?;
-        self.lineup.note(&self.definition, step, &self.steps[step.at()]);
+        self.lineup.note(&self.definition, step, &self.steps);
         Some(given)
     }
 

@@ -137,10 +137,22 @@ impl UndoTally {
         self.pending_until = self.pending_until.min(other.pending_until);
     }
 
-    /// Compensations of `step` in flight, pending ones among them.
+    /// Compensations in flight, pending ones among them.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.running + self.looks.count
+    }
+
+    /// How many more of them may be in flight.
+    #[must_use]
+    pub fn free_calls(&self, cap: u32) -> u32 {
+        cap.saturating_sub(self.in_flight())
+    }
+
+    /// How many more of them may be under way.
+    #[must_use]
+    pub fn room(&self, cap: u32) -> u32 {
+        cap.saturating_sub(self.in_flight() + self.retries.count)
     }
 
     /// Compensations of `step` that are owed and not begun.
@@ -159,6 +171,19 @@ impl Tally {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.running + self.looks.count + self.repeats.count
+    }
+
+    /// How many more actions may be in flight. Instances that an operator sent to try again may be
+    /// more than that; they take turns.
+    #[must_use]
+    pub fn free_calls(&self, cap: u32) -> u32 {
+        cap.saturating_sub(self.in_flight())
+    }
+
+    /// How many more actions may be under way.
+    #[must_use]
+    pub fn room(&self, cap: u32) -> u32 {
+        cap.saturating_sub(self.in_flight() + self.retries.count)
     }
 
     /// Whether one of them has a call that should be in flight.

@@ -54,8 +54,9 @@ fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
     if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Compensation) {
         return;
     }
-    let state = &draft.saga.steps[ix.at()];
-    let (mut room, mut free_calls) = (state.room_backward(step), state.free_calls_backward(step));
+    let cap = draft.saga.steps[ix.at()].cap(step);
+    let undo = draft.saga.tally(ix).undo;
+    let (mut room, mut free_calls) = (undo.room(cap), undo.free_calls(cap));
     let mut from = 0;
     loop {
         let may_start = |tally: &Tally| {

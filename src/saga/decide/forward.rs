@@ -88,8 +88,9 @@ fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
     if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Action) {
         return;
     }
-    let (step, state) = (draft.saga.definition.step(ix), &draft.saga.steps[ix.at()]);
-    let (mut room, mut free_calls) = (state.room_forward(step), state.free_calls_forward(step));
+    let cap = draft.saga.steps[ix.at()].cap(draft.saga.definition.step(ix));
+    let tally = draft.saga.tally(ix);
+    let (mut room, mut free_calls) = (tally.room(cap), tally.free_calls(cap));
     let mut from = 0;
     while matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
         let may_start =
@@ -202,7 +203,8 @@ fn kind_of(value: &Value) -> &'static str {
 
 /// Writes the outbox records of a step once all its instances succeeded.
 pub(super) fn announce_success(draft: &mut Draft<'_>, step: StepIx) {
-    if draft.saga.steps[step.at()].has_succeeded() {
+    let tally = draft.saga.tally(step);
+    if tally.succeeded == tally.instances {
         draft.emit(&Trigger::Step(step));
     }
 }
