@@ -51,7 +51,7 @@ pub fn run(shape: &Shape, size: usize) -> Run {
         };
         drive(new, shape, size, &mut run);
     }
-    run.spent = processor_time() - before;
+    run.spent = processor_time().saturating_sub(before);
     run
 }
 

@@ -81,6 +81,14 @@ pub const SHAPES: &[Shape] = &[
         answers: Answers::LosesTheFirst,
         ..FAN_OUT
     },
+    Shape {
+        name: "for_each, undone by its own output",
+        definition: |_| {
+            each(16).replace("shop.back", "shop.back, input: { at: \"${steps.take[index].at}\" }")
+        },
+        answers: Answers::RefusesTheLast,
+        ..FAN_OUT
+    },
     Shape { name: "for_each, input of 1 MiB", input: large_items, ..FAN_OUT },
     CHAIN,
     Shape { name: "chain of steps, the last refused", answers: Answers::RefusesTheLast, ..CHAIN },

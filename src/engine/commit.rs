@@ -257,7 +257,9 @@ impl Resident {
         let owed = owed_calls(&self.saga);
         let known: BTreeSet<CallId> = owed.iter().map(CallDuty::id).collect();
         self.calls.retain(|call, _| known.contains(call));
-        owed.into_iter().for_each(|duty| self.send_once(shared, duty));
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
     }
 
     fn settle_one(&mut self, shared: &Arc<Shared>, at: InstanceRef) {
@@ -271,7 +273,9 @@ impl Resident {
         for call in gone {
             self.calls.remove(&call);
         }
-        owed.into_iter().for_each(|duty| self.send_once(shared, duty));
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
     }
 
     fn send_once(&mut self, shared: &Arc<Shared>, duty: CallDuty) {

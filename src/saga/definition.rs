@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::expr::{Expr, Template};
+use super::handlers::Handlers;
 use super::ids::{ActionName, DefinitionName, Digest, ParticipantName, StepIx, StepName, Version};
 use super::plan::Plan;
 use super::words::StepKind;
@@ -42,14 +43,15 @@ pub struct Definition {
     pub events: Vec<EventRule>,
     /// The saga's output, evaluated at its commit.
     pub output: Option<Template>,
-    /// Where its steps are; found when first asked for.
+    /// What follows from its steps; found when first asked for.
     pub places: OnceLock<Places>,
 }
 
-/// Where the steps of a definition are.
+/// Where the steps of a definition are, and whom they call.
 #[derive(Debug)]
 pub struct Places {
     named: HashMap<String, StepIx>,
+    handlers: Handlers,
     pivot: Option<StepIx>,
 }
 
@@ -77,9 +79,16 @@ impl Definition {
         self.places().pivot
     }
 
+    /// Whom its steps call.
+    #[must_use]
+    pub fn handlers(&self) -> &Handlers {
+        &self.places().handlers
+    }
+
     fn places(&self) -> &Places {
         self.places.get_or_init(|| Places {
             named: self.each_step().map(|(ix, step)| (step.name.to_string(), ix)).collect(),
+            handlers: Handlers::of(&self.steps),
             pivot: self.each_step().find(|(_, step)| step.kind == StepKind::Pivot).map(|(ix, _)| ix),
         })
     }

@@ -1,9 +1,11 @@
 //! What a state owes: the calls that should be in flight, the next wake-up, who is waited for.
 
 use super::definition::Probe;
+use super::handlers::Callees;
 use super::ids::{ActionName, InstanceRef, ParticipantName, StepIx, Timestamp};
 use super::input::{CallDuty, Reach};
 use super::json::Json;
+use super::lineup::AT_ONCE;
 use super::ready;
 use super::state::{Action, Compensation, Instance, Saga, Stage};
 use super::tally::{NEVER, SOME_TIME, Tally};
@@ -124,12 +126,31 @@ impl Waits {
     }
 
     fn wait_forward(&mut self, saga: &Saga, reach: &dyn Reach) {
-        for kind in ready::KINDS {
+        let running = ready::KINDS.into_iter().filter(|kind| ready::kind_may_run(saga, *kind));
+        for kind in running {
+            if self.wait_for_all(saga, saga.lineup.first_forward(kind), reach) {
+                continue;
+            }
             let mut from = 0;
             while let Some(ix) = ready::next_forward(saga, kind, &mut from, SOME_TIME) {
                 self.wait_for_step(saga, ix, reach);
             }
         }
+        self.wake_before_never(saga.steps.sum().pending_until);
+    }
+
+    /// Where nobody who would be called is away, the first time of all is all there is to wait for.
+    fn wait_for_all(
+        &mut self,
+        saga: &Saga,
+        (first, callees): (Timestamp, Callees),
+        reach: &dyn Reach,
+    ) -> bool {
+        let is_here = saga.definition.handlers().can_all_be_called(callees, reach);
+        if is_here {
+            self.wake_before_never(if first == AT_ONCE { saga.updated_at } else { first });
+        }
+        is_here
     }
 
     fn wait_for_step(&mut self, saga: &Saga, ix: StepIx, reach: &dyn Reach) {
@@ -150,10 +171,13 @@ impl Waits {
         if tally.repeats.count > 0 {
             self.wait_for_call(step.action.handler(), tally.repeats.first, reach);
         }
-        self.wake_before_never(tally.pending_until);
     }
 
     fn wait_backward(&mut self, saga: &Saga, reach: &dyn Reach) {
+        self.wake_before_never(saga.steps.sum().undo.pending_until);
+        if self.wait_for_all(saga, saga.lineup.first_backward(), reach) {
+            return;
+        }
         let mut before = saga.lineup.len();
         while let Some(ix) = ready::next_backward(saga, &mut before, SOME_TIME) {
             let (step, undo) = (saga.definition.step(ix), saga.tally(ix).undo);
@@ -169,7 +193,6 @@ impl Waits {
             if undo.looks.count > 0 {
                 self.wait_for_call(call.handler(), undo.looks.first, reach);
             }
-            self.wake_before_never(undo.pending_until);
         }
     }
 

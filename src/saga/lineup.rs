@@ -6,7 +6,8 @@
 //!
 //! [`Saga::change_step`]: super::state::Saga::change_step
 
-use super::definition::{Definition, Step};
+use super::definition::Definition;
+use super::handlers::Callees;
 use super::ids::{StepIx, Timestamp};
 use super::row::{Row, Sum, Summed};
 use super::state::StepState;
@@ -14,7 +15,7 @@ use super::tally::{NEVER, Tally};
 use super::words::StepKind;
 
 /// A time that is over.
-const AT_ONCE: Timestamp = Timestamp(i64::MIN);
+pub const AT_ONCE: Timestamp = Timestamp(i64::MIN);
 
 /// The steps of a saga in the order of its plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +39,12 @@ struct Standing {
     held: u32,
     /// When something is to be done about its actions, once nothing is missing.
     forward: Timestamp,
+    /// Whom that calls.
+    callees: Callees,
     /// When something is to be done about its compensations, once nothing holds them back.
     backward: Timestamp,
+    /// Whom that calls.
+    undoers: Callees,
 }
 
 /// What several steps come to.
@@ -51,8 +56,11 @@ struct Outlook {
     unclear: u32,
     /// The first time at which something is to be done about a step of each kind.
     forward: [Timestamp; KINDS],
+    /// Whom that, and what is to be done later, calls.
+    callees: [Callees; KINDS],
     /// The same on the way back.
     backward: Timestamp,
+    undoers: Callees,
 }
 
 const KINDS: usize = 3;
@@ -76,7 +84,7 @@ impl Lineup {
             let missing = plan.after(ix).iter().filter(|before| !state(**before).is_done()).count();
             let missing = u32::try_from(missing).unwrap_or(u32::MAX);
             let tally = steps.sum_of(ix.at()).copied().unwrap_or_default();
-            standings.push(Standing { missing, ..Standing::of(definition.step(ix), state(ix), &tally) });
+            standings.push(Standing { missing, ..Standing::of(definition, ix, state(ix), &tally) });
         }
         if backward {
             for &ix in plan.order().iter().rev() {
@@ -95,7 +103,7 @@ impl Lineup {
         let rank = plan.rank(step);
         let before = self.row[rank];
         let (missing, held) = (before.missing, before.held);
-        let after = Standing { missing, held, ..Standing::of(definition.step(step), state, &tally) };
+        let after = Standing { missing, held, ..Standing::of(definition, step, state, &tally) };
         if before == after {
             return;
         }
@@ -153,6 +161,20 @@ impl Lineup {
         self.row.previous(before, |outlook| outlook.backward <= by)
     }
 
+    /// When something is first to be done about a step of `kind` for which everything it depends on
+    /// is done, and whom all that is to be done of this kind calls.
+    #[must_use]
+    pub fn first_forward(&self, kind: StepKind) -> (Timestamp, Callees) {
+        let outlook = self.row.sum();
+        (outlook.forward[place_of(kind)], outlook.callees[place_of(kind)])
+    }
+
+    /// The same on the way back.
+    #[must_use]
+    pub fn first_backward(&self) -> (Timestamp, Callees) {
+        (self.row.sum().backward, self.row.sum().undoers)
+    }
+
     /// Whether everything that the step at `rank` waits for is done.
     #[must_use]
     pub fn is_free(&self, rank: usize) -> bool {
@@ -184,7 +206,8 @@ fn adjust(count: &mut u32, by_one_more: bool) {
 
 impl Standing {
     /// A step by itself, whose instances come to `tally`.
-    fn of(step: &Step, state: &StepState, tally: &Tally) -> Self {
+    fn of(definition: &Definition, ix: StepIx, state: &StepState, tally: &Tally) -> Self {
+        let (step, handlers) = (definition.step(ix), definition.handlers());
         let cap = state.cap(step);
         let begins = matches!(state, StepState::Unexpanded) || (tally.pending > 0 && tally.room(cap) > 0);
         let retry = if tally.free_calls(cap) > 0 { tally.retries.first } else { NEVER };
@@ -198,7 +221,9 @@ impl Standing {
             missing: 0,
             held: 0,
             forward: if begins { AT_ONCE } else { retry.min(tally.looks.first).min(tally.repeats.first) },
+            callees: handlers.forward(ix),
             backward: if undo_begins { AT_ONCE } else { undo_retry.min(undo.looks.first) },
+            undoers: handlers.backward(ix),
         }
     }
 
@@ -215,11 +240,11 @@ impl Summed for Standing {
         let kind = place_of(self.kind);
         outlook.undone[kind] = u32::from(!self.is_done);
         outlook.unclear = u32::from(!self.is_clear());
-        if self.missing == 0 && !self.is_done {
-            outlook.forward[kind] = self.forward;
+        if self.missing == 0 && !self.is_done && self.forward < NEVER {
+            (outlook.forward[kind], outlook.callees[kind]) = (self.forward, self.callees);
         }
-        if self.held == 0 {
-            outlook.backward = self.backward;
+        if self.held == 0 && self.backward < NEVER {
+            (outlook.backward, outlook.undoers) = (self.backward, self.undoers);
         }
         outlook
     }
@@ -227,7 +252,14 @@ impl Summed for Standing {
 
 impl Default for Outlook {
     fn default() -> Self {
-        Self { undone: [0; KINDS], unclear: 0, forward: [NEVER; KINDS], backward: NEVER }
+        Self {
+            undone: [0; KINDS],
+            unclear: 0,
+            forward: [NEVER; KINDS],
+            callees: [Callees::default(); KINDS],
+            backward: NEVER,
+            undoers: Callees::default(),
+        }
     }
 }
 
@@ -236,8 +268,10 @@ impl Sum for Outlook {
         for kind in 0..KINDS {
             self.undone[kind] += other.undone[kind];
             self.forward[kind] = self.forward[kind].min(other.forward[kind]);
+            self.callees[kind].add(other.callees[kind]);
         }
         self.unclear += other.unclear;
         self.backward = self.backward.min(other.backward);
+        self.undoers.add(other.undoers);
     }
 }

@@ -20,6 +20,7 @@ pub mod duties;
 pub mod event;
 pub mod expr;
 pub mod filter;
+pub mod handlers;
 pub mod ids;
 pub mod input;
 mod instance;

@@ -57,7 +57,8 @@ impl<T: Summed> Row<T> {
     /// The same item `count` times; all of them are one until they are changed.
     #[must_use]
     pub fn repeat(item: T, count: usize) -> Self {
-        Self::over(vec![Arc::new(Node::item(item)); count])
+        let node = Arc::new(Node::item(item));
+        Self::over(vec![node; count])
     }
 
     /// How many items there are.

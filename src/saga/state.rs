@@ -378,6 +378,16 @@ impl Saga {
         }
     }
 
+    /// What `steps[name][index]` is in an expression, where the step has such an instance.
+    #[must_use]
+    pub fn output_at(&self, name: &str, index: u64) -> Option<Value> {
+        let StepState::Many(_, instances) = &self.steps[self.definition.step_named(name)?.at()] else {
+            return None;
+        };
+        let instance = instances.get(usize::try_from(index).ok()?)?;
+        Some(instance.output().map_or(Value::Null, |json| json.value().clone()))
+    }
+
     /// The names of the instances whose effect happened or may have happened, or that are owed a
     /// compensation for another reason, and that are not undone.
     #[must_use]

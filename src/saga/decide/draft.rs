@@ -157,6 +157,7 @@ impl<'a> Draft<'a> {
     pub fn with_scope<T>(&self, at: Option<InstanceRef>, use_scope: impl FnOnce(&Scope<'_>) -> T) -> T {
         let saga = &self.saga;
         let steps = |name: &str| saga.output_of(name);
+        let output_at = |name: &str, index| saga.output_at(name, index);
         let item = at.and_then(|at| {
             let index = at.item?;
             let StepState::Many(items, _) = saga.steps.get(at.step.at())? else { return None };
@@ -167,6 +168,7 @@ impl<'a> Draft<'a> {
             labels: &saga.labels,
             input: saga.input.value(),
             steps: &steps,
+            output_at: &output_at,
             item,
             failure: saga.failure.as_ref(),
         })
