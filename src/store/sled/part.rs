@@ -109,7 +109,9 @@ impl Part {
     /// Writes a batch and returns once it is on stable storage, with the time the sync took. After
     /// an error nothing is known of what is stored, and the database must not be written again.
     pub fn apply(&self, changes: Changes) -> Result<Duration, StoreError> {
-        let failed = |cause: String| StoreError::SyncFailed { cause };
+        let failed = |operation: &str, cause: &dyn std::fmt::Display| StoreError::SyncFailed {
+            cause: format!("{}: {operation}: {cause}", self.dir.display()),
+        };
         let db = self.db()?;
         let written = catch_unwind(AssertUnwindSafe(|| {
             db.apply_batch(changes.batch)?;
@@ -117,12 +119,12 @@ impl Part {
         }));
         match written {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(failed(format!("{}: {error}", self.dir.display()))),
-            Err(panic) => return Err(failed(format!("{}: {}", self.dir.display(), panic_text(&*panic)))),
+            Ok(Err(error)) => return Err(failed("writing a batch", &error)),
+            Err(panic) => return Err(failed("writing a batch", &panic_text(&*panic))),
         }
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        self.sync().map_err(|error| failed(format!("{}: {error}", self.dir.display())))?;
+        self.sync().map_err(|error| failed("fdatasync", &error))?;
         Ok(watch.elapsed())
     }
 

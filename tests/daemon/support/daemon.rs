@@ -19,6 +19,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
     child: Child,
+    log: tempfile::NamedTempFile,
     /// Its gRPC address.
     pub grpc: String,
     /// Its HTTP address.
@@ -92,7 +93,7 @@ impl Launch {
                         found.map(str::to_owned).with_context(|| format!("{name} is missing in {line:?}"))
                     };
                     let (grpc, http) = (address("grpc=")?, address("http=")?);
-                    return Ok(Ok(Daemon { child, grpc, http }));
+                    return Ok(Ok(Daemon { child, log, grpc, http }));
                 }
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -145,6 +146,11 @@ impl Daemon {
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.log.path())?)
     }
 
     /// Its process id.
