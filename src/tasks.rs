@@ -95,3 +95,18 @@ pub fn thread<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_cause_is_the_one_that_is_told() {
+        let tasks = Tasks::new();
+        assert_eq!(tasks.failure(), None);
+        tasks.spawn("watchman", Death::Fatal, std::future::ready(()));
+        tasks.fatal().cancelled().await;
+        tasks.fail("something later");
+        assert_eq!(tasks.failure(), Some("its task \"watchman\" has ended"));
+    }
+}

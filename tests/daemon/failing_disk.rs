@@ -24,6 +24,7 @@ use tonic_types::StatusExt as _;
 use crate::powercut::{Disk, build_shim};
 use crate::support::chance::Chance;
 use crate::support::daemon::{Daemon, Launch};
+use crate::support::wire;
 use crate::support::world::{World, order};
 
 /// Starts that are in flight when the disk fails.
@@ -127,7 +128,8 @@ async fn readyz(http: &str) -> Option<String> {
 async fn run_some(world: &World, sagas: &mut SagaServiceClient<Channel>) -> Result<()> {
     for n in 0..IN_FLIGHT {
         let wait = Some(prost_types::Duration { seconds: 30, nanos: 0 });
-        let whole = StartSagaRequest { wait, wait_for: WaitFor::Ended.into(), ..order(&format!("before-{n}")) };
+        let whole =
+            StartSagaRequest { wait, wait_for: WaitFor::Ended.into(), ..order(&format!("before-{n}")) };
         ensure!(world.start(sagas, whole).await, "{:?}", world.unanswered());
     }
     Ok(())
@@ -177,12 +179,16 @@ async fn a_start_whose_sync_fails_is_answered_as_unknown() -> Result<()> {
     let world = World::new().await?;
     let disk = FailingDisk::new(&world).await?;
     let daemon = disk.daemon()?;
-    let mut sagas = daemon.sagas();
+    let channel = daemon.channel();
+    let mut sagas = SagaServiceClient::new(channel.clone());
     run_some(&world, &mut sagas).await?;
-    let mut health = HealthClient::new(daemon.channel());
+    let mut health = HealthClient::new(channel.clone());
     let mut health = health.watch(HealthCheckRequest::default()).await?.into_inner();
     let first = health.message().await?.context("the state of things")?;
     ensure!(first.status() == ServingStatus::Serving, "{first:?}");
+    // What is in flight keeps the daemon draining for as long as the test looks at it. It is on the
+    // connection of the start below, and so there before it.
+    let in_flight = wire::begin_start(channel).await?;
 
     disk.fail("sync", OPEN_DATABASE)?;
     ensure!(!world.start(&mut sagas, order("unknown")).await, "a start was acknowledged on a failed disk");
@@ -191,13 +197,14 @@ async fn a_start_whose_sync_fails_is_answered_as_unknown() -> Result<()> {
     println!("{:?}", answered[0].status);
     ensure!(says_unknown(&answered[0].status), "{:?}", answered[0].status);
     println!("/readyz: {ready:?}");
-    let serves_still = ready.as_ref().is_some_and(|answer| !answer.starts_with("HTTP/1.1 503"));
-    ensure!(!serves_still, "/readyz after a failed sync: {ready:?}");
-    // It is told that work is not welcome, or its stream ends.
+    let ready = ready.context("/readyz is answered until the daemon has drained")?;
+    ensure!(ready.starts_with("HTTP/1.1 503") && ready.contains("failed: store:"), "{ready}");
+    // Whoever watches is told that work is not welcome, or their stream ends.
     if let Ok(Some(last)) = health.message().await {
         println!("health: {:?}", last.status());
         ensure!(last.status() == ServingStatus::NotServing, "{last:?}");
     }
+    drop(in_flight);
     ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
     goes_on(&world, &disk.data).await
 }
@@ -252,7 +259,8 @@ async fn a_registration_that_cannot_be_stored_is_not_acknowledged_and_ends_the_d
     let daemon = disk.daemon()?;
     run_some(&world, &mut daemon.sagas()).await?;
     disk.fail("sync", OPEN_DATABASE)?;
-    let source = "saga: other\nsteps:\n  - name: only\n    action: { call: shop.use }\n    compensation: none\n";
+    let source =
+        "saga: other\nsteps:\n  - name: only\n    action: { call: shop.use }\n    compensation: none\n";
     let request = RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
     let refused = daemon.definitions().register_definition(request).await;
     let refused = refused.err().context("a definition was acknowledged on a failed disk")?;
@@ -272,6 +280,21 @@ async fn a_full_disk_ends_the_daemon_and_loses_nothing() -> Result<()> {
     start_at_once(&world, &sagas).await;
     let heard = world.unanswered();
     ensure!(heard.iter().any(|start| says_unknown(&start.status)), "{heard:?}");
+    ends_by_itself(daemon, &["open", "No space left on device"])?;
+    goes_on(&world, &disk.data).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_disk_fills_up_under_load() -> Result<()> {
+    let world = World::new().await?;
+    let disk = FailingDisk::new(&world).await?;
+    let daemon = disk.daemon()?;
+    let filling = async {
+        world.acknowledged_more(50).await;
+        disk.fail("write", OPEN_DATABASE)
+    };
+    let ((), filled) = tokio::join!(world.load(&daemon, 0), filling);
+    filled?;
     ends_by_itself(daemon, &["open", "No space left on device"])?;
     goes_on(&world, &disk.data).await
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use rustix::fs::{Advice, fadvise};
 
 use super::error::{OpenError, panic_text};
 use super::keys::Family;
@@ -124,7 +125,10 @@ impl Part {
         }
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        self.sync().map_err(|error| failed("fdatasync", &error))?;
+        if let Err(error) = self.sync() {
+            self.forget_cached();
+            return Err(failed("fdatasync", &error));
+        }
         Ok(watch.elapsed())
     }
 
@@ -134,6 +138,14 @@ impl Part {
             return Err(std::io::Error::other("an injected failure"));
         }
         self.sync_handle.sync_data()
+    }
+
+    /// After a failed sync the kernel may take pages for clean that never reached the device, and show
+    /// them to the next process, which would take them for stored. Without them it reads the device.
+    fn forget_cached(&self) {
+        if let Err(error) = fadvise(&self.sync_handle, 0, None, Advice::DontNeed) {
+            tracing::warn!(%error, file = %self.data_file().display(), "cached pages could not be dropped");
+        }
     }
 
     /// Lets the next sync fail, once: nobody may try it again and believe it.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use super::{FailureObserver, SyncObserver};
 use super::live::Live;
 use super::part::Part;
+use super::{FailureObserver, SyncObserver};
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::store::{StoreError, StoreIdentity};
 

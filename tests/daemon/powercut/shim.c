@@ -8,9 +8,9 @@
  * The disk can be made to fail on order. POWERCUT_FAIL names a file, not below POWERCUT_DIR, that is
  * looked for at each sync and write. "sync NAME" in it: the next sync of that file (NAME is relative
  * to POWERCUT_DIR) fails with EIO, once for each descriptor that is open on it, as Linux does it: a
- * sync that is tried again succeeds and has stored nothing. "write NAME": writes to that file fail
- * with ENOSPC for as long as the order stands. A failed sync is recorded as such, a failed write is
- * none.
+ * sync that is tried again succeeds and has stored nothing. "write NAME": the next write to that file
+ * is cut short and those after it fail with ENOSPC, for as long as the order stands. A failed sync is
+ * recorded as such, a failed write is none.
  *
  * A record: u32 kind, u32 path length, u64 offset, u64 data length, path, data (host byte order).
  */
@@ -39,6 +39,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[FILES_MAX]; /* the watched path behind each descriptor, or NULL */
 static char is_told[FILES_MAX]; /* of the failed sync, by descriptor */
 static const char *order_path;
+static int is_full;
 static char root[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
@@ -199,9 +200,13 @@ static ssize_t written(int fd, const void *data, size_t length, off64_t offset, 
     pthread_mutex_lock(&lock);
     const char *path = watched(fd);
     if (path && is_to_fail("write", path)) {
-        pthread_mutex_unlock(&lock);
-        errno = ENOSPC;
-        return -1;
+        if (is_full || length < 2) {
+            pthread_mutex_unlock(&lock);
+            errno = ENOSPC;
+            return -1;
+        }
+        is_full = 1;
+        length /= 2;
     }
     if (path && !is_positioned) {
         int flags = (int)syscall(SYS_fcntl, fd, F_GETFL, 0);
