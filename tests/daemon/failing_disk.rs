@@ -102,7 +102,7 @@ fn is_unknown(status: &Status) -> bool {
 
 /// The daemon ends by itself, unlike one that is killed, and says why and what to do.
 fn ends_by_itself(mut daemon: Daemon, because: &[&str]) -> Result<()> {
-    let status = daemon.wait()?;
+    let status = daemon.ended()?;
     let said = daemon.errors()?;
     ensure!(status.code() == Some(1), "the daemon ended with {status}: {said}");
     let last = said.lines().rfind(|line| line.starts_with("sagad: "));
