@@ -174,7 +174,7 @@ impl Shard {
         tracing::error!(%error, sagas = changed.len(), "a commit failed; its sagas are read again");
         match error {
             StoreError::SyncFailed { .. } | StoreError::Deposed { .. } => {
-                self.shared.tasks.fail("nothing can be stored any more");
+                self.shared.tasks.fail(&error.to_string());
             }
             StoreError::Io { .. }
             | StoreError::Damaged { .. }

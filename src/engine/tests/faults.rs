@@ -97,6 +97,8 @@ async fn a_failed_sync_ends_the_daemon_and_nothing_is_acknowledged() {
     world.store.fail_next_commit(CommitFault::SyncFails);
     assert!(matches!(world.start("order", "a").await, Err(EngineError::Unavailable(_))));
     world.tasks.fatal().cancelled().await;
+    let why = world.tasks.failure().unwrap();
+    assert!(why.contains("a sync to stable storage failed"), "{why}");
     assert!(world.participants.calls().is_empty());
 }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 use sagad::proto::definition_service_client::DefinitionServiceClient;
 use sagad::proto::operations_service_client::OperationsServiceClient;
 use sagad::proto::registry_service_client::RegistryServiceClient;
@@ -16,9 +17,15 @@ use tonic::transport::{Channel, Endpoint};
 /// How long a daemon may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
+/// How long a daemon may take to end that cannot go on.
+const ENDED_WITHIN: Duration = Duration::from_mins(1);
+
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
     child: Child,
+    log: tempfile::NamedTempFile,
+    /// Its standard output, line by line; closed when it has ended.
+    output: Mutex<mpsc::Receiver<String>>,
     /// Its gRPC address.
     pub grpc: String,
     /// Its HTTP address.
@@ -92,7 +99,7 @@ impl Launch {
                         found.map(str::to_owned).with_context(|| format!("{name} is missing in {line:?}"))
                     };
                     let (grpc, http) = (address("grpc=")?, address("http=")?);
-                    return Ok(Ok(Daemon { child, grpc, http }));
+                    return Ok(Ok(Daemon { child, log, output: Mutex::new(told), grpc, http }));
                 }
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -145,6 +152,23 @@ impl Daemon {
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
+    }
+
+    /// Waits until it ends by itself, and not for ever.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        let output = self.output.get_mut();
+        loop {
+            match output.recv_timeout(ENDED_WITHIN) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(self.child.wait()?),
+                Err(mpsc::RecvTimeoutError::Timeout) => bail!("the daemon goes on: {}", self.errors()?),
+            }
+        }
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.log.path())?)
     }
 
     /// Its process id.
