@@ -24,6 +24,16 @@ pub fn check_batch(batch: &[SagaWrite]) -> Result<(), StoreError> {
     })
 }
 
+/// Refuses a write that takes a saga beyond `limit`, or beyond twice that if it ends the saga: an
+/// end must always be possible.
+pub fn check_size(saga: &SagaId, status: SagaStatus, bytes: usize, limit: usize) -> Result<(), StoreError> {
+    let most = if status.is_terminal() { limit.saturating_mul(2) } else { limit };
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(StoreError::TooLarge { saga: saga.clone(), bytes, limit })
+}
+
 /// Whether a journal's facts are numbered from 1 without a gap.
 pub fn check_sequence(id: &SagaId, facts: &[Fact]) -> Result<(), StoreError> {
     match (1..).zip(facts).find(|(seq, fact)| fact.seq != *seq) {

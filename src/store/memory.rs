@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::checks::{SAGA_BYTES_MAX, check_batch, check_sequence, outbox_records, recount, wanted};
+use super::checks::{SAGA_BYTES_MAX, check_batch, check_sequence, check_size, outbox_records, recount, wanted};
 use super::codec::fact::encode_facts;
 use super::open_set::OpenSet;
 use super::order::{Window, place_key};
@@ -246,10 +246,7 @@ impl Kept {
         let sizes: Vec<usize> = batch.iter().map(|write| encode_facts(&write.facts).len()).collect();
         for (write, size) in batch.iter().zip(&sizes) {
             let bytes = size + self.sagas.get(&write.id).map_or(0, |saga| saga.bytes);
-            let limit = self.saga_bytes_max;
-            if bytes > limit {
-                return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
-            }
+            check_size(&write.id, write.summary.status, bytes, self.saga_bytes_max)?;
         }
         let mut receipt = Receipt::default();
         for (write, size) in batch.into_iter().zip(sizes) {
@@ -336,6 +333,10 @@ fn answer<'a, T: Send + 'a>(result: Result<T, StoreError>) -> BoxFuture<'a, Resu
 impl Store for MemoryStore {
     fn identity(&self) -> &StoreIdentity {
         &self.identity
+    }
+
+    fn saga_bytes_max(&self) -> usize {
+        self.kept.lock().saga_bytes_max
     }
 
     fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>> {

@@ -35,6 +35,10 @@ pub trait Store: Send + Sync + 'static {
     /// Who this store is; fixed when it was created, but for the epoch.
     fn identity(&self) -> &StoreIdentity;
 
+    /// The most bytes of a saga's journal. Only a write that ends the saga may go beyond it, and at
+    /// most by as much again: whatever a saga has grown to, it can be ended.
+    fn saga_bytes_max(&self) -> usize;
+
     /// Commits the writes as one atomic batch and returns once it is on stable storage. Sagas
     /// whose stored sequence is not the expected one are left out and named in the receipt; all
     /// others are committed. A fence older than the store's epoch commits nothing.

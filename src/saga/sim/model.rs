@@ -18,6 +18,7 @@ use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
 use crate::saga::input::{Act, CallId, Completion, Context, Everyone, Input, Reply, Resolution};
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
+use crate::saga::room::JournalLimit;
 use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage};
 use crate::saga::words::{Outcome, Phase, StepKind};
 
@@ -78,7 +79,7 @@ impl State {
             locks: Vec::new(),
             locks_held: true,
         };
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch: 1, reach: &Everyone });
+        let Decision { facts, next, .. } = start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE });
         check_journal(&facts, &definition).unwrap();
         Self {
             saga: next,
@@ -94,7 +95,7 @@ impl State {
 
     /// The state after `input`; `None` when it is refused.
     fn after(mut self, input: &Input) -> Option<Self> {
-        let context = Context { now: self.now, epoch: self.epoch, reach: &Everyone };
+        let context = Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: JournalLimit::NONE };
         let Decision { facts, next, .. } = decide(&self.saga, input, &context).ok()?;
         let checked = check_answer(input, &facts).and_then(|()| check_step(&self.saga, &facts, &next));
         assert!(checked.is_ok(), "{input:?}: {}\n{self:#?}", checked.unwrap_err());
