@@ -69,10 +69,11 @@ impl JournalLimit {
         fits(self.undoing(), saga, of, bytes)
     }
 
-    /// Whether an attempt that was made before could be made again.
+    /// Whether there is room for another attempt of an action, its output included unless that is
+    /// exceptionally large.
     #[must_use]
-    pub fn fits_another_attempt(self, saga: &Saga) -> bool {
-        self.fits_forward(saga, attempt_bytes(None))
+    pub fn is_roomy(self, saga: &Saga) -> bool {
+        self.fits_forward(saga, attempt_bytes(None).max(self.0 / KEPT_PART_FOR_ACTS))
     }
 }
 

@@ -24,14 +24,24 @@ pub fn check_batch(batch: &[SagaWrite]) -> Result<(), StoreError> {
     })
 }
 
-/// Refuses a write that takes a saga beyond `limit`, or beyond twice that if it ends the saga: an
-/// end must always be possible.
-pub fn check_size(saga: &SagaId, status: SagaStatus, bytes: usize, limit: usize) -> Result<(), StoreError> {
-    let most = if status.is_terminal() { limit.saturating_mul(2) } else { limit };
-    if bytes <= most {
+/// Refuses a write that adds more to a saga's journal than `limit` leaves. A write that ends the
+/// saga may always be made, as long as it is no larger than a whole saga: an end must be possible
+/// whatever the journal has grown to.
+pub fn check_size(
+    saga: &SagaId,
+    status: SagaStatus,
+    (before, added): (usize, usize),
+    limit: usize,
+) -> Result<(), StoreError> {
+    let fits = if status.is_terminal() {
+        added <= limit.max(SAGA_BYTES_MAX)
+    } else {
+        before.saturating_add(added) <= limit
+    };
+    if fits {
         return Ok(());
     }
-    Err(StoreError::TooLarge { saga: saga.clone(), bytes, limit })
+    Err(StoreError::TooLarge { saga: saga.clone(), bytes: before.saturating_add(added), limit })
 }
 
 /// Whether a journal's facts are numbered from 1 without a gap.

@@ -79,7 +79,8 @@ impl State {
             locks: Vec::new(),
             locks_held: true,
         };
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE });
+        let Decision { facts, next, .. } =
+            start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE });
         check_journal(&facts, &definition).unwrap();
         Self {
             saga: next,
@@ -95,7 +96,8 @@ impl State {
 
     /// The state after `input`; `None` when it is refused.
     fn after(mut self, input: &Input) -> Option<Self> {
-        let context = Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: JournalLimit::NONE };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: JournalLimit::NONE };
         let Decision { facts, next, .. } = decide(&self.saga, input, &context).ok()?;
         let checked = check_answer(input, &facts).and_then(|()| check_step(&self.saga, &facts, &next));
         assert!(checked.is_ok(), "{input:?}: {}\n{self:#?}", checked.unwrap_err());

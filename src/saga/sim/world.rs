@@ -104,7 +104,8 @@ impl World {
             locks_held,
         };
         let (reach, now, epoch) = (self.away.clone(), self.now, self.epoch);
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch, reach: &reach, journal_limit: self.journal_limit });
+        let Decision { facts, next, .. } =
+            start(new, &Context { now, epoch, reach: &reach, journal_limit: self.journal_limit });
         check_journal(&facts, &definition).map_err(|violation| violation.to_string())?;
         let (sent, in_flight, inputs) = Default::default();
         let asserted = BTreeSet::new();

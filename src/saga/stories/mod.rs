@@ -142,7 +142,8 @@ impl Story {
             locks_held: locks.is_empty(),
             locks,
         };
-        let context = Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
         let Decision { facts, next, .. } = start(new, &context);
         let told = telling::facts(&next, &facts[1..]);
         (self.saga, self.journal) = (Some(next), facts);
@@ -150,7 +151,8 @@ impl Story {
     }
 
     fn decide(&mut self, input: &Input) -> String {
-        let context = Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
         match decide(self.saga(), input, &context) {
             Err(Rejection::Precondition(_)) => "no: not now".to_owned(),
             Err(Rejection::Invalid { field, .. }) => format!("no: {field} is wrong"),

@@ -303,8 +303,9 @@ impl SledStore {
 
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
-        let bytes = usize::try_from(before + write.journal_bytes).unwrap_or(usize::MAX);
-        check_size(&write.id, write.status, bytes, self.saga_bytes_max)
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let size = (bytes(before), bytes(write.journal_bytes));
+        check_size(&write.id, write.status, size, self.saga_bytes_max)
     }
 
     async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
