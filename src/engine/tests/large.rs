@@ -119,7 +119,6 @@ async fn a_saga_that_has_outgrown_its_store_is_listed_explained_and_can_be_ended
     assert_eq!(world.participants.calls().len(), calls, "nothing of it runs");
     assert_eq!(world.engine.stats().await.unwrap().mended, 0, "and the sweeper knows");
 
-    world.store.set_saga_bytes_max(150_000); // a saga that waits has room to go on
     world.engine.repair(abandon("large", &["s0", "s1", "s2"])).await.unwrap();
     assert_eq!(world.status("large").await, SagaStatus::Abandoned);
     assert_eq!(world.ended("next").await.saga.status(), SagaStatus::Completed, "its lock is free");
@@ -131,7 +130,7 @@ async fn side_work_without_room_waits_for_an_operator_before_and_after_a_crash()
     let mut world = World::new().await;
     let side = "  - { name: side, kind: retriable, action: { call: big.side, retry: { attempts: 2, initial: 100ms } } }\n";
     define(&world, side).await;
-    // Eleven large outputs and an even larger one do not fit, and twelve steps and the rest do.
+    // Twelve large outputs fit, and a thirteenth does not.
     for n in 0..12 {
         world.participants.answer(&format!("big.s{n}"), done(&large()));
     }

@@ -49,6 +49,7 @@ struct State {
     /// Replies to abandoned attempts, still on their way.
     late_replies: Vec<(CallId, Outcome)>,
     asserted: Vec<InstanceRef>,
+    limit: JournalLimit,
 }
 
 /// A definition, and how its participants behave.
@@ -58,6 +59,7 @@ struct Shape {
     items: Vec<u32>,
     moods: &'static [Mood],
     faults: Faults,
+    limit: JournalLimit,
 }
 
 /// Times in step with those of retries, so that few different times to come exist.
@@ -80,7 +82,7 @@ impl State {
             locks_held: true,
         };
         let Decision { facts, next, .. } =
-            start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE });
+            start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: shape.limit });
         check_journal(&facts, &definition).unwrap();
         Self {
             saga: next,
@@ -91,13 +93,14 @@ impl State {
             late_requests: Vec::new(),
             late_replies: Vec::new(),
             asserted: Vec::new(),
+            limit: shape.limit,
         }
     }
 
     /// The state after `input`; `None` when it is refused.
     fn after(mut self, input: &Input) -> Option<Self> {
         let context =
-            Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: JournalLimit::NONE };
+            Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: self.limit };
         let Decision { facts, next, .. } = decide(&self.saga, input, &context).ok()?;
         let checked = check_answer(input, &facts).and_then(|()| check_step(&self.saga, &facts, &next));
         assert!(checked.is_ok(), "{input:?}: {}\n{self:#?}", checked.unwrap_err());
@@ -264,6 +267,9 @@ impl State {
         let mut hash = DefaultHasher::new();
         (self.saga.stage, self.saga.uncertain, self.saga.committed).hash(&mut hash);
         (self.saga.paused.is_some(), self.faults, &self.asserted).hash(&mut hash);
+        if self.limit != JournalLimit::NONE {
+            self.saga.journal_bytes.hash(&mut hash);
+        }
         self.saga.deadline.map(|deadline| deadline.since(self.now)).hash(&mut hash);
         for (at, instance) in self.saga.each_instance() {
             self.hash_instance(instance, &mut hash);
@@ -374,6 +380,7 @@ fn shapes() -> Vec<Shape> {
         items: vec![1, 2],
         moods,
         faults,
+        limit: JournalLimit::NONE,
     };
     let calm = Faults { ghosts: 0, retries: 0, ..FEW };
     let chain = vec![simple("a", &[]), undoable("b", &[0]), simple("c", &[1])];
@@ -389,7 +396,20 @@ fn shapes() -> Vec<Shape> {
         shape("compensated on refusal", vec![simple("a", &[]), refusable], PLAIN, FEW),
         shape("pending", vec![simple("a", &[]), simple("b", &[0])], SLOW, calm),
         shape("a pending pivot", vec![pivot(&[]), side(&[0])], SLOW, calm),
+        little_room(
+            1_700,
+            shape("a chain in little room", vec![simple("a", &[]), undoable("b", &[0])], PLAIN, calm),
+        ),
+        little_room(
+            2_200,
+            shape("a pivot in little room", vec![simple("a", &[]), pivot(&[0]), side(&[1])], PLAIN, calm),
+        ),
     ]
+}
+
+/// The same in a journal of so many bytes, which is full on the way.
+fn little_room(bytes: usize, shape: Shape) -> Shape {
+    Shape { limit: JournalLimit::of(bytes), ..shape }
 }
 
 #[test]

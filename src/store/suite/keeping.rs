@@ -180,8 +180,8 @@ pub(crate) async fn a_saga_at_the_limit_can_still_be_ended<B: Bench>() {
     };
     let first = start("a", 1);
     let full = then(&first, SagaStatus::Blocked, vec![emit(SAGA_BYTES_MAX - 4_096)]);
-    commit(&bench, &[first.clone()]).await;
-    commit(&bench, &[full.clone()]).await;
+    commit(&bench, std::slice::from_ref(&first)).await;
+    commit(&bench, std::slice::from_ref(&full)).await;
     let further = then(&full, SagaStatus::Blocked, vec![emit(8_192)]);
     let error = try_commit(&bench, vec![further]).await.unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { .. }));
@@ -192,7 +192,7 @@ pub(crate) async fn a_saga_at_the_limit_can_still_be_ended<B: Bench>() {
     let huge = try_commit(&bench, vec![end(SAGA_BYTES_MAX)]).await.unwrap_err();
     assert!(matches!(huge, StoreError::TooLarge { .. }), "even an end has its limit");
     let ended = end(8_192);
-    commit(&bench, &[ended.clone()]).await;
+    commit(&bench, std::slice::from_ref(&ended)).await;
     assert_holds(&bench, &[&first, &full, &ended]).await;
     let bench = bench.reopen().await;
     assert_holds(&bench, &[&first, &full, &ended]).await;
