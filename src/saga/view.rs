@@ -159,8 +159,8 @@ pub fn explain(saga: &Saga, reach: &dyn Reach, limit: JournalLimit) -> Explanati
     if !saga.is_terminal() && !limit.is_roomy(saga) {
         let (used, limit) = (saga.journal_bytes, limit.bytes());
         lines.push(format!(
-            "Too large: {used} of {limit} bytes are used, and the rest is kept for undoing and ending it. \
-             What it has no room for is not tried again; it can be abandoned at any time."
+            "Too large: {used} of {limit} bytes are used. What it has no room for is not tried again; \
+             it can be abandoned at any time."
         ));
     }
     let owed = duties(saga, reach);
@@ -237,13 +237,12 @@ pub fn suggested_command(saga: &Saga, limit: JournalLimit) -> Option<String> {
     Some(format!("sagactl {act} {id} {}{settled_as} --reason \"…\"", block.step))
 }
 
-/// How a block is lifted in a saga that is too large to try again.
+/// How a block is lifted in a saga that is too large to try again. What was found out is left for
+/// the operator to fill in: as it stands the command is refused.
 fn without_another_attempt(saga: &Saga, at: InstanceRef, phase: Phase) -> (&'static str, &'static str) {
-    match (phase, saga.step(at).kind) {
-        (Phase::Compensation, _) => ("resolve", " --as compensated"),
-        (Phase::Action | Phase::Probe, StepKind::Retriable) => ("skip", ""),
-        (Phase::Action | Phase::Probe, StepKind::Compensatable | StepKind::Pivot) => {
-            ("resolve", " --as <done|failed>")
-        }
+    if phase != Phase::Compensation && saga.step(at).kind == StepKind::Retriable {
+        ("skip", "")
+    } else {
+        ("resolve", " --as FINDING")
     }
 }

@@ -213,7 +213,9 @@ impl<'a> Draft<'a> {
 
     fn no_room(&self, what: &str) -> String {
         let (used, limit) = (self.saga.journal_bytes, self.ctx.journal_limit.bytes());
-        format!("the saga has no room for {what}: {used} of {limit} bytes are used")
+        format!(
+            "the saga has no room for {what}: {used} of {limit} bytes are used, the rest is kept for its way out"
+        )
     }
 
     /// The value of a template, for the saga as a whole or for one instance.

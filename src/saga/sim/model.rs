@@ -20,7 +20,7 @@ use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
 use crate::saga::room::JournalLimit;
 use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage};
-use crate::saga::words::{Outcome, Phase, StepKind};
+use crate::saga::words::{Outcome, Phase, StepKind, codes};
 
 /// States of one definition, at most.
 const STATES_MAX: usize = 100_000;
@@ -328,9 +328,11 @@ fn explore(shape: &Shape) -> usize {
     let first = State::first(shape);
     let mut places = HashMap::from([(first.fingerprint(), 0usize)]);
     let mut came_from: Vec<Vec<usize>> = vec![Vec::new()];
-    let mut ends = Vec::new();
+    let (mut ends, mut was_too_large) = (Vec::new(), false);
     let mut queue = VecDeque::from([(0, first)]);
     while let Some((place, state)) = queue.pop_front() {
+        let failure = state.saga.failure.as_ref();
+        was_too_large |= failure.is_some_and(|failure| failure.code == codes::SAGA_TOO_LARGE);
         if state.saga.is_terminal() {
             ends.push(place);
             if state.late_requests.is_empty() && state.late_replies.is_empty() {
@@ -348,6 +350,8 @@ fn explore(shape: &Shape) -> usize {
             came_from[next_place].push(place);
         }
     }
+    let has_limit = shape.limit != JournalLimit::NONE;
+    assert_eq!(was_too_large, has_limit, "{}: nothing was left undone for want of room", shape.name);
     assert_eq!(can_end(&came_from, ends), came_from.len(), "{}: a state without a way out", shape.name);
     came_from.len()
 }
