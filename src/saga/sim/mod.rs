@@ -27,7 +27,7 @@ use crate::saga::ids::LockKey;
 use crate::saga::input::{Act, Input, Resolution};
 use crate::saga::json::Json;
 use crate::saga::room::JournalLimit;
-use crate::saga::words::SagaStatus;
+use crate::saga::words::{SagaStatus, codes};
 use definitions::{Blueprint, Chance, PARTICIPANTS};
 use mutants::{Core, Mutant};
 use participants::Mood;
@@ -240,6 +240,14 @@ fn sagas_that_grow_too_large_keep_every_invariant_and_end_too() {
             panic!("seed {seed} with {limit:?}: {story}");
         }
     }
+    let mut runner = TestRunner::new_with_rng(Config::default(), numbers(1));
+    let too_large = (0..100).any(|_| {
+        let case = case().new_tree(&mut runner).expect("nothing is filtered").current();
+        let world = play(&case, Core::default(), JournalLimit::of(2_500)).expect("all invariants hold");
+        let failures = world.runs.iter().filter_map(|run| run.saga.failure.as_ref());
+        failures.into_iter().any(|failure| failure.code == codes::SAGA_TOO_LARGE)
+    });
+    assert!(too_large, "no saga came to its limit");
 }
 
 fn is_found_out(mutant: Mutant) -> Option<u64> {
