@@ -10,6 +10,7 @@ use super::event::{CallInput, Event, Fact, Source, Started};
 use super::ids::{InstanceRef, StepIx, Timestamp};
 use super::input::Act;
 use super::json::Json;
+use super::room::{fact_bytes, started_bytes};
 use super::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage, StepState, Tries};
 use super::words::Phase;
 
@@ -71,6 +72,7 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
         labels: Arc::clone(&started.labels),
         locks: Arc::from(started.locks.as_slice()),
         seq: 1,
+        journal_bytes: started_bytes(started),
         created_at: at,
         updated_at: at,
         ended_at: None,
@@ -95,6 +97,7 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
 pub fn apply(saga: &mut Saga, fact: &Fact) {
     let now = fact.at;
     saga.seq = fact.seq;
+    saga.journal_bytes = saga.journal_bytes.saturating_add(fact_bytes(&fact.event));
     saga.updated_at = now;
     match &fact.event {
         Event::SagaStarted(_)

@@ -28,6 +28,7 @@ pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
+pub mod room;
 #[cfg(test)]
 mod sim;
 pub mod state;

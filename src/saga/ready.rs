@@ -2,7 +2,7 @@
 //! `decide`, which starts them, and for `duties`, which knows what is waited for.
 
 use super::ids::StepIx;
-use super::state::{Action, Compensation, Instance, Saga, Stage, StepState};
+use super::state::{Compensation, Instance, Saga, Stage, StepState};
 use super::words::StepKind;
 
 /// Whether every step of `kind` lets the saga go on.
@@ -65,18 +65,13 @@ pub fn free_calls_backward(saga: &Saga, step: StepIx) -> usize {
 /// How many more instances of `step` may be under way forward.
 #[must_use]
 pub fn room_forward(saga: &Saga, step: StepIx) -> usize {
-    room(saga, step, |i| i.is_in_flight() || matches!(i.action, Action::Backoff { .. }))
+    room(saga, step, Instance::is_under_way_forward)
 }
 
 /// How many more instances of `step` may be under way backward.
 #[must_use]
 pub fn room_backward(saga: &Saga, step: StepIx) -> usize {
-    room(saga, step, |i| {
-        matches!(
-            i.compensation,
-            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
-        )
-    })
+    room(saga, step, Instance::is_under_way_backward)
 }
 
 fn room(saga: &Saga, step: StepIx, is_under_way: impl Fn(&Instance) -> bool) -> usize {

@@ -31,6 +31,8 @@ pub struct Saga {
     pub locks: Arc<[LockKey]>,
     /// The number of its last fact.
     pub seq: u64,
+    /// What its journal takes in the store; never less than it does. See [`room`](super::room).
+    pub journal_bytes: usize,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When its last fact was decided.
@@ -256,6 +258,7 @@ impl PartialEq for Saga {
             labels,
             locks,
             seq,
+            journal_bytes,
             created_at,
             updated_at,
             ended_at,
@@ -270,7 +273,8 @@ impl PartialEq for Saga {
         } = self;
         let runs = |d: &Definition| (d.name.clone(), d.version, d.digest);
         runs(definition) == runs(&other.definition)
-            && (id, version_asked, seq) == (&other.id, &other.version_asked, &other.seq)
+            && (id, version_asked) == (&other.id, &other.version_asked)
+            && (seq, journal_bytes) == (&other.seq, &other.journal_bytes)
             && (input, labels, locks) == (&other.input, &other.labels, &other.locks)
             && (created_at, updated_at, ended_at) == (&other.created_at, &other.updated_at, &other.ended_at)
             && (stage, committed, paused) == (&other.stage, &other.committed, &other.paused)
@@ -333,6 +337,21 @@ impl Instance {
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
         matches!(self.action, Action::Running | Action::Awaiting { .. } | Action::Probing { .. })
+    }
+
+    /// Whether the action takes one of the places under the step's cap.
+    #[must_use]
+    pub fn is_under_way_forward(&self) -> bool {
+        self.is_in_flight() || matches!(self.action, Action::Backoff { .. })
+    }
+
+    /// Whether the compensation takes one of the places under the step's cap.
+    #[must_use]
+    pub fn is_under_way_backward(&self) -> bool {
+        matches!(
+            self.compensation,
+            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
+        )
     }
 
     /// Whether the action's effect happened or may have happened.

@@ -43,6 +43,11 @@ fn settle_what_is_pending(draft: &mut Draft<'_>) {
 /// Follows up what is pending of one step, then starts its due compensations, in parallel under
 /// the step's cap.
 fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
+    while start_due_compensations(draft, ix) {}
+}
+
+/// One pass; whether a retry that could not be made has left its place to another instance.
+fn start_due_compensations(draft: &mut Draft<'_>, ix: StepIx) -> bool {
     let definition = Arc::clone(&draft.saga.definition);
     let step = definition.step(ix);
     let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
@@ -59,6 +64,7 @@ fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
     }
     let mut room = ready::room_backward(&draft.saga, ix);
     let mut free_calls = ready::free_calls_backward(&draft.saga, ix);
+    let mut left_its_place = false;
     for at in all {
         let Some(instance) = draft.instance(at) else { continue };
         match &instance.compensation {
@@ -70,10 +76,12 @@ fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
             }
             Compensation::Backoff { next_at: due, .. } if *due <= now && free_calls > 0 => {
                 free_calls -= usize::from(start_compensation(draft, at));
+                left_its_place |= draft.instance(at).is_some_and(|i| !i.is_under_way_backward());
             }
             _ => {}
         }
     }
+    left_its_place
 }
 
 /// Records the intent of a compensation, unless its participant cannot be called now.
@@ -96,6 +104,10 @@ fn start_compensation(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
             }
         }
     };
+    if let Some(why) = draft.no_room_backward(at, input.as_ref()) {
+        draft.block(at, Phase::Compensation, why);
+        return false;
+    }
     draft.record(Event::CompensationStarted { at, attempt, epoch: draft.ctx.epoch, input });
     true
 }

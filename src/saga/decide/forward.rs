@@ -12,9 +12,9 @@ use crate::saga::ready;
 use crate::saga::state::{Action, Instance, Stage, StepState};
 use crate::saga::words::{Phase, Refusal, StepKind};
 
-use super::draft::{Draft, expression_refusal};
+use super::draft::{Draft, expression_refusal, full_refusal};
 use super::probe;
-use super::reply::pending_is_over;
+use super::reply::{pending_is_over, unknown_for_good};
 
 /// Longest list a `for_each` may run over.
 pub(super) const FAN_OUT_MAX_ITEMS: usize = 10_000;
@@ -69,7 +69,11 @@ fn start_step(draft: &mut Draft<'_>, ix: StepIx) {
         }
     }
     if matches!(draft.saga.steps[ix.at()], StepState::Unexpanded) {
-        match items(draft, whole) {
+        let items = items(draft, whole).and_then(|items| match draft.no_room_for_items(&items) {
+            Some(why) => Err(full_refusal(why)),
+            None => Ok(items),
+        });
+        match items {
             Ok(items) => {
                 draft.record(Event::StepExpanded { step: ix, items });
                 announce_success(draft, ix);
@@ -83,6 +87,11 @@ fn start_step(draft: &mut Draft<'_>, ix: StepIx) {
 /// Follows up what is pending, then starts due instances, the earlier items first, never more
 /// under way than the step's cap. In this order, since a look can free a place.
 fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
+    while start_due_instances(draft, ix) {}
+}
+
+/// One pass; whether a retry that could not be made has left its place to another instance.
+fn start_due_instances(draft: &mut Draft<'_>, ix: StepIx) -> bool {
     let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
     let now = draft.ctx.now;
     for &at in &all {
@@ -93,9 +102,10 @@ fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
     }
     let mut room = ready::room_forward(&draft.saga, ix);
     let mut free_calls = ready::free_calls_forward(&draft.saga, ix);
+    let mut left_its_place = false;
     for at in all {
         if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
-            return;
+            return false;
         }
         match draft.instance(at).map(|i| &i.action) {
             Some(Action::Pending) if room > 0 => {
@@ -104,10 +114,12 @@ fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
             }
             Some(Action::Backoff { next_at, .. }) if *next_at <= now && free_calls > 0 => {
                 free_calls -= usize::from(start_attempt(draft, at));
+                left_its_place |= draft.instance(at).is_some_and(|i| !i.is_under_way_forward());
             }
             _ => {}
         }
     }
+    left_its_place
 }
 
 /// Records the intent of an attempt, unless its participant cannot be called now.
@@ -130,8 +142,22 @@ fn start_attempt(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
             }
         }
     };
+    if let Some(why) = draft.no_room_forward(input.as_ref()) {
+        cannot_go_on(draft, at, &why);
+        return false;
+    }
     draft.record(Event::StepStarted { at, attempt, epoch: draft.ctx.epoch, input });
     true
+}
+
+/// There is no room for a further attempt. A step that was never called has failed; one that was
+/// called stays unknown.
+fn cannot_go_on(draft: &mut Draft<'_>, at: InstanceRef, why: &str) {
+    if draft.instance(at).is_none_or(|i| i.action == Action::Pending) {
+        return fail_without_a_call(draft, at, &full_refusal(why.to_owned()));
+    }
+    probe::leave_unknown(draft, at, why);
+    unknown_for_good(draft, at, why);
 }
 
 /// Follows up a pending answer: a probe where there is one, else the action again.
@@ -139,6 +165,8 @@ fn look_again(draft: &mut Draft<'_>, at: InstanceRef) {
     let Some(instance) = draft.instance(at) else { return };
     if instance.tries.pending_until.is_some_and(|until| draft.ctx.now >= until) {
         pending_is_over(draft, at);
+    } else if let Some(why) = draft.no_room_forward(None) {
+        cannot_go_on(draft, at, &why);
     } else if instance.probe_unsupported {
         start_attempt(draft, at);
     } else {
@@ -146,7 +174,7 @@ fn look_again(draft: &mut Draft<'_>, at: InstanceRef) {
     }
 }
 
-/// An expression failed before anything was called: a definite failure, or a block where failing
+/// It cannot be called, and never was: a definite failure, or a block where failing
 /// is not possible.
 fn fail_without_a_call(draft: &mut Draft<'_>, at: InstanceRef, refusal: &Refusal) {
     match draft.saga.step(at).kind {

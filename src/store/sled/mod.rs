@@ -67,7 +67,7 @@ pub use compact::{CompactProgress, compact};
 pub use error::OpenError;
 pub use verify::{Problem, VerifyReport, verify};
 
-use super::checks::{SAGA_BYTES_MAX, check_batch};
+use super::checks::{SAGA_BYTES_MAX, check_batch, check_size};
 use super::codec::CodecError;
 use super::codec::records::{
     decode_definition, decode_registration, decode_ticket, encode_definition, encode_registration,
@@ -326,12 +326,9 @@ impl SledStore {
 
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
-        let bytes = usize::try_from(before + write.journal_bytes).unwrap_or(usize::MAX);
-        let limit = self.saga_bytes_max;
-        if bytes > limit {
-            return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
-        }
-        Ok(())
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let size = (bytes(before), bytes(write.journal_bytes));
+        check_size(&write.id, write.status, size, self.saga_bytes_max)
     }
 
     async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
@@ -422,6 +419,10 @@ impl Drop for SledStore {
 impl Store for SledStore {
     fn identity(&self) -> &StoreIdentity {
         &self.shared.identity
+    }
+
+    fn saga_bytes_max(&self) -> usize {
+        self.saga_bytes_max
     }
 
     fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>> {

@@ -19,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long a daemon may take to end that cannot go on.
 const ENDED_WITHIN: Duration = Duration::from_mins(1);
+/// Largest answer a client takes: a saga is shown with all its outputs.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
@@ -124,7 +126,7 @@ impl Daemon {
 
     /// A client of `SagaService`.
     pub fn sagas(&self) -> SagaServiceClient<Channel> {
-        SagaServiceClient::new(self.channel())
+        SagaServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_MAX_BYTES)
     }
 
     /// A client of `DefinitionService`.
@@ -139,7 +141,7 @@ impl Daemon {
 
     /// A client of `OperationsService`.
     pub fn operations(&self) -> OperationsServiceClient<Channel> {
-        OperationsServiceClient::new(self.channel())
+        OperationsServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_MAX_BYTES)
     }
 
     /// Kills it as hard as can be and waits until it is gone.
