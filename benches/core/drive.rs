@@ -13,13 +13,14 @@ use sagad::saga::event::Fact;
 use sagad::saga::ids::{InstanceRef, SagaId, Timestamp, Version};
 use sagad::saga::input::{CallDuty, CallId, Context, Everyone, Input, Reply};
 use sagad::saga::json::Json;
+use sagad::saga::room::JournalLimit;
 use sagad::saga::state::Saga;
 use sagad::saga::words::{Outcome, Phase, Refusal};
 
 use crate::shapes::{Answers, Shape};
 
-/// Small sagas are too quick for one alone.
-const REPEATS_OF_SMALL: usize = 2_000;
+/// Instances of all sagas of one measurement together, at least: the kernel counts in milliseconds.
+const INSTANCES_MIN: usize = 6_000;
 
 /// What one measurement found.
 pub struct Run {
@@ -36,7 +37,7 @@ pub fn run(shape: &Shape, size: usize) -> Run {
     let source = (shape.definition)(size);
     let compiled = compile(&source, None, Version(1)).expect("the definition is valid");
     let input = Json::parse(&(shape.input)(size)).expect("the input is a document");
-    let repeats = if size < 10 { REPEATS_OF_SMALL } else { 1 };
+    let repeats = INSTANCES_MIN.div_ceil(size);
     let mut run = Run { spent: Duration::ZERO, longest: Duration::ZERO, instances: size * repeats };
     let before = processor_time();
     for _ in 0..repeats {
@@ -108,7 +109,7 @@ struct Shell {
 
 impl Shell {
     fn context(&self) -> Context<'static> {
-        Context { now: self.now, epoch: 1, reach: &Everyone }
+        Context { now: self.now, epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE }
     }
 
     /// What happens next: replies, else the time of the next wake-up.

@@ -220,7 +220,8 @@ impl Working {
 
 /// What the core is told of the world.
 pub(super) fn context(shared: &Shared, now: Timestamp) -> Context<'_> {
-    Context { now, epoch: shared.fence.epoch, reach: shared.dispatch.as_ref() }
+    let (epoch, journal_limit) = (shared.fence.epoch, shared.journal_limit);
+    Context { now, epoch, reach: shared.dispatch.as_ref(), journal_limit }
 }
 
 /// The refusal of a request about a saga that does not exist.

@@ -64,10 +64,9 @@ impl Shard {
                 }
             }
             Err(StoreError::TooLarge { saga, bytes, limit }) => {
-                let error = StoreError::TooLarge { saga: saga.clone(), bytes, limit };
                 for (id, working) in changed {
                     if id == saga {
-                        self.give_up(&id, working, &EngineError::from(error.clone()), now);
+                        self.outgrew(&id, working, bytes, limit);
                     } else {
                         self.conflicted(id, working);
                     }
@@ -92,7 +91,7 @@ impl Shard {
         let calls = if working.cold { Calls::All } else { Calls::Of(std::mem::take(&mut working.touched)) };
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
         let live = self.door().published.publish(Arc::clone(&saga));
-        self.shared.stuck.note(&saga);
+        self.shared.stuck.note(&saga, self.shared.journal_limit);
         if !saga.uses_locks() {
             self.shared.release_locks(id);
         }
@@ -108,6 +107,8 @@ impl Shard {
             resident.saga = saga;
             resident.stored_wake = stored_wake;
             resident.busy_at = now;
+            // What stood still because it had outgrown the store has nothing in flight either.
+            let calls = if std::mem::take(&mut resident.outgrown) { Calls::All } else { calls };
             self.settle(id, &calls, waits, now, false);
         }
         drop(permit);
@@ -136,15 +137,16 @@ impl Shard {
             self.door().published.follow(id).unwrap_or_else(|| detached(&saga))
         } else if saga.is_terminal() {
             // Its end may be news to those who follow it: a commit that failed was stored after all.
-            self.shared.stuck.note(&saga);
+            self.shared.stuck.note(&saga, self.shared.journal_limit);
             let live = self.door().published.publish(Arc::clone(&saga));
             self.forget(id);
             live
         } else {
-            self.shared.stuck.note(&saga);
+            self.shared.stuck.note(&saga, self.shared.journal_limit);
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = Arc::clone(&saga);
             resident.stored_wake = working.stored_wake;
+            resident.outgrown = false;
             self.door().published.publish(Arc::clone(&saga))
         };
         for (work, verdict) in done {
@@ -177,7 +179,7 @@ impl Shard {
         tracing::error!(%error, sagas = changed.len(), "a commit failed; its sagas are read again");
         match error {
             StoreError::SyncFailed { .. } | StoreError::Deposed { .. } => {
-                self.shared.tasks.fail("nothing can be stored any more");
+                self.shared.tasks.fail(&error.to_string());
             }
             StoreError::Io { .. }
             | StoreError::Damaged { .. }
@@ -200,6 +202,32 @@ impl Shard {
             self.begin_load(id, loading, self.store_pause);
         }
         self.store_pause = self.store_pause.saturating_mul(2).min(STORE_RETRY.1);
+    }
+
+    /// What was decided is more than the store keeps of one saga, and none of it is stored. The saga
+    /// can be read and ended as before; until then nothing of it runs.
+    ///
+    /// The rules stop long before this. It is what remains for journals written without them.
+    fn outgrew(&mut self, id: &SagaId, mut working: Working, bytes: usize, limit: usize) {
+        let reason = format!(
+            "saga {id} is too large to go on: it would grow to {bytes} bytes, over the limit of {limit}; \
+             nothing of it runs any more, and it can only be abandoned"
+        );
+        for (work, _) in std::mem::take(&mut working.done) {
+            refuse(work, EngineError::Precondition(reason.clone()));
+        }
+        let Some(saga) = working.base().cloned() else {
+            self.shared.release_locks(id);
+            return;
+        };
+        tracing::error!(saga = %id, reason, "a saga has outgrown the store; the others go on");
+        let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
+        resident.outgrown = true;
+        resident.calls.clear();
+        self.timers.clear(id);
+        self.parked.clear(id);
+        self.shared.stuck.outgrown(&saga, &reason, self.shared.journal_limit);
+        self.door().published.publish(saga);
     }
 
     /// The saga cannot go on: its clients are told, and it waits for an operator.
@@ -250,7 +278,13 @@ enum Calls {
 impl Resident {
     /// A saga that comes into memory.
     pub(super) fn new(saga: &Arc<Saga>) -> Self {
-        Self { saga: Arc::clone(saga), calls: BTreeMap::new(), stored_wake: None, busy_at: saga.updated_at }
+        Self {
+            saga: Arc::clone(saga),
+            calls: BTreeMap::new(),
+            stored_wake: None,
+            busy_at: saga.updated_at,
+            outgrown: false,
+        }
     }
 
     fn settle_all(&mut self, shared: &Arc<Shared>) {

@@ -16,6 +16,9 @@ impl Shard {
             return;
         }
         let Some(resident) = self.residents.get(id) else { return };
+        if resident.outgrown {
+            return; // An operator was told.
+        }
         let saga = &resident.saga;
         if matches!(saga.stage, Stage::AwaitingLocks { .. }) && self.shared.locks.holds(id) {
             self.report(id, "its locks were granted and it was not told");

@@ -11,6 +11,7 @@ use super::ids::{InstanceRef, StepIx, Timestamp};
 use super::input::Act;
 use super::json::Json;
 use super::lineup::Lineup;
+use super::room::{fact_bytes, started_bytes};
 use super::row::Row;
 use super::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage, StepState, Tries};
 use super::tally::Tally;
@@ -75,6 +76,7 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
         labels: Arc::clone(&started.labels),
         locks: Arc::from(started.locks.as_slice()),
         seq: 1,
+        journal_bytes: started_bytes(started),
         created_at: at,
         updated_at: at,
         ended_at: None,
@@ -100,6 +102,7 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
 pub fn apply(saga: &mut Saga, fact: &Fact) {
     let now = fact.at;
     saga.seq = fact.seq;
+    saga.journal_bytes = saga.journal_bytes.saturating_add(fact_bytes(&fact.event));
     saga.updated_at = now;
     match &fact.event {
         Event::SagaStarted(_)

@@ -11,12 +11,14 @@ use super::event::Fact;
 use super::ids::{SagaId, Timestamp};
 use super::input::{CallDuty, Context, Everyone, Input, Reply};
 use super::json::Json;
+use super::room::JournalLimit;
 use super::row::work;
 use super::sim::definitions::{Blueprint, StepPlan};
 use super::state::Saga;
 use super::words::{Outcome, Phase, Refusal, SagaStatus, StepKind};
 
-const NOW: Context<'static> = Context { now: Timestamp(0), epoch: 1, reach: &Everyone };
+const NOW: Context<'static> =
+    Context { now: Timestamp(0), epoch: 1, reach: &Everyone, journal_limit: JournalLimit::NONE };
 
 /// Runs a saga of `count` instances to its end, one reply at a time; nodes visited for each
 /// instance. With `refuses_last` the action of the last instance is refused.

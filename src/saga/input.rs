@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::json::Json;
+use super::room::JournalLimit;
 use super::words::{Outcome, Phase, Refusal};
 
 /// What the core may know of the world when it decides.
@@ -18,6 +19,8 @@ pub struct Context<'a> {
     pub epoch: u64,
     /// Who can be called at this moment.
     pub reach: &'a dyn Reach,
+    /// How much a saga's journal may hold.
+    pub journal_limit: JournalLimit,
 }
 
 /// Whether calls to a participant can be sent at all. A call to one that cannot be reached is

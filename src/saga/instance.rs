@@ -64,6 +64,21 @@ impl Instance {
         matches!(self.action, Action::Running | Action::Awaiting { .. } | Action::Probing { .. })
     }
 
+    /// Whether the action takes one of its step's places: in flight, or between attempts.
+    #[must_use]
+    pub fn is_under_way_forward(&self) -> bool {
+        self.is_in_flight() || matches!(self.action, Action::Backoff { .. })
+    }
+
+    /// Whether the compensation does.
+    #[must_use]
+    pub fn is_under_way_backward(&self) -> bool {
+        matches!(
+            self.compensation,
+            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
+        )
+    }
+
     /// Whether the action's effect happened or may have happened.
     #[must_use]
     pub fn has_or_may_have_effect(&self) -> bool {

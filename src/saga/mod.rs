@@ -33,6 +33,7 @@ pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
+pub mod room;
 pub mod row;
 #[cfg(test)]
 mod sim;

@@ -31,6 +31,8 @@ pub struct Saga {
     pub locks: Arc<[LockKey]>,
     /// The number of its last fact.
     pub seq: u64,
+    /// What its journal takes in the store; never less than it does. See [`room`](super::room).
+    pub journal_bytes: usize,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When its last fact was decided.
@@ -258,6 +260,7 @@ impl PartialEq for Saga {
             labels,
             locks,
             seq,
+            journal_bytes,
             created_at,
             updated_at,
             ended_at,
@@ -273,7 +276,8 @@ impl PartialEq for Saga {
         } = self;
         let runs = |d: &Definition| (d.name.clone(), d.version, d.digest);
         runs(definition) == runs(&other.definition)
-            && (id, version_asked, seq) == (&other.id, &other.version_asked, &other.seq)
+            && (id, version_asked) == (&other.id, &other.version_asked)
+            && (seq, journal_bytes) == (&other.seq, &other.journal_bytes)
             && (input, labels, locks) == (&other.input, &other.labels, &other.locks)
             && (created_at, updated_at, ended_at) == (&other.created_at, &other.updated_at, &other.ended_at)
             && (stage, committed, paused) == (&other.stage, &other.committed, &other.paused)

@@ -93,6 +93,7 @@ pub(in crate::api) fn saga(stage: Stage, steps: Vec<(Step, StepState)>) -> Saga 
         labels: Arc::new(BTreeMap::from([("region".to_owned(), "kr".to_owned())])),
         locks: Arc::from([]),
         seq: 9,
+        journal_bytes: 0,
         created_at: Timestamp(1_000),
         updated_at: Timestamp(2_001),
         ended_at: None,

@@ -40,6 +40,11 @@ fn settle_what_is_pending(draft: &mut Draft<'_>) {
 /// Follows up what is pending of one step, then starts its due compensations, in parallel under
 /// the step's cap.
 fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
+    while start_due_compensations(draft, ix) {}
+}
+
+/// One pass; whether a retry that could not be made has left its place to another instance.
+fn start_due_compensations(draft: &mut Draft<'_>, ix: StepIx) -> bool {
     let definition = Arc::clone(&draft.saga.definition);
     let step = definition.step(ix);
     let (now, mut from) = (draft.ctx.now, 0);
@@ -52,21 +57,22 @@ fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
         }
     }
     if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Compensation) {
-        return;
+        return false;
     }
     let cap = draft.saga.steps[ix.at()].cap(step);
     let undo = draft.saga.tally(ix).undo;
     let (mut room, mut free_calls) = (undo.room(cap), undo.free_calls(cap));
-    let mut from = 0;
+    let (mut from, mut left_its_place) = (0, false);
     loop {
         let may_start = |tally: &Tally| {
             (tally.undo.owed(step) > 0 && room > 0) || (tally.undo.retries.first <= now && free_calls > 0)
         };
-        let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return };
+        let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return left_its_place };
         let is_first = draft.instance(at).is_some_and(|i| i.compensation == Compensation::Idle);
         let started = u32::from(start_compensation(draft, at));
         free_calls -= started;
         room -= if is_first { started } else { 0 };
+        left_its_place |= !is_first && draft.instance(at).is_some_and(|i| !i.is_under_way_backward());
     }
 }
 
@@ -90,6 +96,10 @@ fn start_compensation(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
             }
         }
     };
+    if let Some(why) = draft.no_room_backward(at, input.as_ref()) {
+        draft.block(at, Phase::Compensation, why);
+        return false;
+    }
     draft.record(Event::CompensationStarted { at, attempt, epoch: draft.ctx.epoch, input });
     true
 }

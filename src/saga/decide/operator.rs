@@ -166,6 +166,9 @@ fn resolve(
             return Err(no(format!("{name}: its action is neither unknown nor blocked")));
         }
         Resolution::Done(output) => {
+            if let Some(why) = draft.no_room_for_output(at, output) {
+                return Err(no(format!("{why}; resolve {name} with a smaller one, or without")));
+            }
             note(draft);
             reply::succeeded(draft, at, attempt, output.clone(), Source::Operator);
         }

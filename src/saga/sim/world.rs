@@ -16,6 +16,7 @@ use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Input, Reac
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
 use crate::saga::locks::LockTable;
+use crate::saga::room::JournalLimit;
 use crate::saga::state::{Saga, Stage};
 use crate::saga::words::{Outcome, Phase, StepKind};
 
@@ -68,6 +69,7 @@ pub struct World {
     pub locks: LockTable,
     /// The next decision is lost with the daemon that made it.
     pub dies_before_commit: bool,
+    pub journal_limit: JournalLimit,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             away: Away::default(),
             locks: LockTable::default(),
             dies_before_commit: false,
+            journal_limit: JournalLimit::NONE,
         }
     }
 
@@ -101,7 +104,8 @@ impl World {
             locks_held,
         };
         let (reach, now, epoch) = (self.away.clone(), self.now, self.epoch);
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch, reach: &reach });
+        let Decision { facts, next, .. } =
+            start(new, &Context { now, epoch, reach: &reach, journal_limit: self.journal_limit });
         check_journal(&facts, &definition).map_err(|violation| violation.to_string())?;
         let (sent, in_flight, inputs) = Default::default();
         let asserted = BTreeSet::new();
@@ -126,7 +130,7 @@ impl World {
     pub fn feed(&mut self, run: usize, input: &Input) -> Check {
         let (now, epoch) = (self.now, self.epoch);
         let away = self.away.clone();
-        let context = Context { now, epoch, reach: &away };
+        let context = Context { now, epoch, reach: &away, journal_limit: self.journal_limit };
         let before = self.runs[run].saga.clone();
         let Ok(decision) = self.core.decide(&self.runs[run].blueprint, &before, input, &context) else {
             return Ok(());
