@@ -9,7 +9,7 @@ use super::participants::{Mood, Participants, Stand};
 use crate::saga::apply::replay;
 use crate::saga::decide::{Decision, NewSaga, start};
 use crate::saga::definition::Definition;
-use crate::saga::duties::Duties;
+use crate::saga::duties::{Duties, Waits};
 use crate::saga::event::{Event, Fact};
 use crate::saga::ids::{ActionName, InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Input, Reach, Reply};
@@ -183,7 +183,7 @@ impl World {
 
     /// Sends what is owed and not under way; forgets what is under way and not owed.
     fn settle(&mut self, run: usize) -> Check {
-        let Duties { calls, wake_at, parked } =
+        let Duties { calls, waits: Waits { wake_at, parked } } =
             self.core.duties(&self.runs[run].saga, &self.away, self.epoch);
         let saga = &self.runs[run].saga;
         let moves = saga.is_terminal()
@@ -300,7 +300,7 @@ impl World {
     /// When something happens next without anybody's doing.
     pub fn next_moment(&self) -> Option<Timestamp> {
         let of_run = |run: &Run| {
-            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).waits.wake_at;
             run.in_flight.values().copied().chain(wake_at).min()
         };
         self.runs.iter().filter_map(of_run).min()
@@ -325,7 +325,7 @@ impl World {
                     self.feed(run, &Input::Reply(Reply { at, phase, attempt, outcome }))?;
                 }
             }
-            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).waits.wake_at;
             if wake_at.is_some_and(|at| at <= self.now) {
                 self.feed(run, &Input::Wake)?;
             }
