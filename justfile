@@ -49,6 +49,10 @@ sim SEED:
 bench *args:
     cargo bench --locked --bench bench -- {{args}}
 
+# The rules by themselves, for sagas of more and more instances.
+bench-core *args:
+    cargo bench --locked --bench core -- {{args}}
+
 # Licences, bans and sources of everything we depend on (needs cargo-deny).
 deny:
     cargo deny check licenses bans sources

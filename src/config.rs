@@ -86,7 +86,8 @@ pub struct StoreConfig {
 pub struct LimitsConfig {
     /// Largest input of a saga, in bytes: 1 MiB.
     pub input_max_bytes: u64,
-    /// Largest journal of a saga, in bytes: 16 MiB.
+    /// Largest journal of a saga, in bytes: 16 MiB. A saga that has used three quarters of it goes
+    /// no further forward: the rest is kept for undoing and ending it.
     pub saga_max_bytes: u64,
     /// Most requests being answered at a time, those that wait included: 10,000.
     pub requests_max: u32,

@@ -25,11 +25,13 @@ use crate::saga::ids::{DefinitionName, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::store::sled::{SledOptions, SledStore, SyncObserver};
+use crate::store::sled::{FailureObserver, SledOptions, SledStore, SyncObserver};
 use crate::tasks::{Death, Tasks};
 
 /// Time for RPCs in flight to be answered at a shutdown; the commits in hand end meanwhile.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// Time for the daemon's tasks to end, the ports with what they drain among them.
+const ENDED_MAX: Duration = Duration::from_secs(4);
 /// How often the counts by status are read for `/metrics`.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 const MIB: u64 = 1024 * 1024;
@@ -67,8 +69,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             daemon.stop().await
         }
         () = fatal.cancelled() => {
-            daemon.readiness.send_replace(Readiness::Failed("the daemon cannot go on; see its log".to_owned()));
-            bail!("the daemon cannot go on (the cause is in its log); start it again: it goes on from what is stored")
+            let why = daemon.tasks.failure().unwrap_or("the cause is in its log").to_owned();
+            daemon.give_up(&why).await;
+            bail!(
+                "the daemon cannot go on: {why}. Look after the cause, then start it again: it goes on from \
+                 what is stored, and what was not acknowledged is safe to repeat with the same id"
+            )
         }
     }
 }
@@ -91,20 +97,22 @@ impl Daemon {
         let clock: SharedClock = Arc::new(SystemClock::start());
         let metrics = Metrics::new(clock.now());
         let (readiness, is_ready) = watch::channel(Readiness::Starting("opening the store".to_owned()));
-        let serving = CancellationToken::new();
+        let (serving, drained) = (CancellationToken::new(), CancellationToken::new());
 
         let grpc = bind(config.server.grpc_addr, "gRPC", "--grpc-addr").await?;
         let http = bind(config.server.http_addr, "HTTP", "--http-addr").await?;
         let ports = Ports { grpc: grpc.local_addr()?, http: http.local_addr()? };
         let pages = http::router(HttpPorts { readiness: is_ready.clone(), scrape: scrape(&metrics) });
-        let closing = serving.clone();
+        // It outlives the gRPC port: who asks meanwhile is told that work is not welcome.
+        let closing = drained.clone();
         tasks.spawn("http", Death::Logged, async move {
             if let Err(error) = http::serve(http, pages, closing.cancelled_owned()).await {
                 tracing::error!(%error, "the HTTP port cannot be served");
             }
         });
 
-        let store = open_store(config, &metrics, &clock).await?;
+        let failed = on_failure(&readiness, &tasks);
+        let store = open_store(config, &metrics, &clock, failed).await?;
         let registry = registry_of(config, &clock)?;
         let dispatch =
             Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone(), tasks.clone());
@@ -129,8 +137,17 @@ impl Daemon {
             limits: limits_of(config),
         };
         let closing = serving.clone();
-        readiness.send_replace(Readiness::Serving);
+        readiness.send_if_modified(|now| {
+            // A store that has failed meanwhile stays so.
+            let is_sound = !matches!(now, Readiness::Failed(_));
+            if is_sound {
+                *now = Readiness::Serving;
+            }
+            is_sound
+        });
+        let drained = drained.drop_guard();
         tasks.spawn("grpc", Death::Fatal, async move {
+            let _drained = drained;
             if let Err(error) = api::serve(surface, grpc, closing.cancelled_owned()).await {
                 tracing::error!(%error, "the gRPC port cannot be served");
             }
@@ -146,10 +163,25 @@ impl Daemon {
         self.tasks.stop();
         self.serving.cancel();
         let closed = self.engine.drain().await;
-        if tokio::time::timeout(DRAIN_MAX, self.tasks.ended()).await.is_err() {
+        self.tasks_ended().await;
+        closed.context("the store was not closed in good order; what was acknowledged is stored")
+    }
+
+    /// Hands out the answers that are due and acknowledges nothing more. The rest is left as a crash
+    /// would leave it.
+    async fn give_up(self, why: &str) {
+        self.readiness.send_replace(Readiness::Failed(why.to_owned()));
+        self.tasks.stop();
+        self.serving.cancel();
+        self.tasks_ended().await;
+        // Closing the store would write to it, and nothing is known of what is in it.
+        std::mem::forget(self.engine);
+    }
+
+    async fn tasks_ended(&self) {
+        if tokio::time::timeout(ENDED_MAX, self.tasks.ended()).await.is_err() {
             tracing::warn!("some tasks did not end in time and are left");
         }
-        closed.context("the store was not closed in good order; what was acknowledged is stored")
     }
 }
 
@@ -158,10 +190,21 @@ async fn bind(addr: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Res
     listener.with_context(|| format!("{what}: {addr} cannot be bound; choose another address with {flag}"))
 }
 
+/// What a failed store means: the daemon is not ready any more, and ends.
+fn on_failure(readiness: &watch::Sender<Readiness>, tasks: &Tasks) -> FailureObserver {
+    let (readiness, tasks) = (readiness.clone(), tasks.clone());
+    FailureObserver::new(move |error| {
+        let why = format!("{error} (check the disk and its free space)");
+        readiness.send_replace(Readiness::Failed(why.clone()));
+        tasks.fail(&why);
+    })
+}
+
 async fn open_store(
     config: &Config,
     metrics: &Metrics,
     clock: &SharedClock,
+    on_failure: FailureObserver,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let saga_bytes_max = usize::try_from(config.limits.saga_max_bytes).unwrap_or(usize::MAX);
     match config.store.kind {
@@ -176,6 +219,7 @@ async fn open_store(
                 history_cache_bytes: config.store.cache_mib * MIB / 4,
                 saga_bytes_max,
                 on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
+                on_failure: Some(on_failure),
                 ..SledOptions::new(&config.store.dir)
             };
             let opened = tokio::task::spawn_blocking(move || SledStore::open(options)).await;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use futures::FutureExt as _;
@@ -27,6 +27,8 @@ struct Set {
     tracker: TaskTracker,
     stop: CancellationToken,
     fatal: CancellationToken,
+    /// Why `fatal` fired.
+    failure: OnceLock<String>,
 }
 
 impl Tasks {
@@ -48,7 +50,7 @@ impl Tasks {
         self.0.stop.is_cancelled()
     }
 
-    /// Fires when a task died whose death is fatal.
+    /// Fires when a task died whose death is fatal, or when the daemon was declared unfit.
     #[must_use]
     pub fn fatal(&self) -> CancellationToken {
         self.0.fatal.clone()
@@ -56,10 +58,16 @@ impl Tasks {
 
     /// Declares the daemon unfit to go on, for example after a failed fsync.
     pub fn fail(&self, why: &str) {
-        if !self.0.fatal.is_cancelled() {
+        if self.0.failure.set(why.to_owned()).is_ok() {
             tracing::error!(why, "the daemon cannot go on");
             self.0.fatal.cancel();
         }
+    }
+
+    /// Why the daemon cannot go on; the first cause, once [`Tasks::fatal`] has fired.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(String::as_str)
     }
 
     /// Starts a task.
@@ -71,7 +79,7 @@ impl Tasks {
                 tracing::error!(task = name, "a task panicked");
             }
             if death == Death::Fatal && !tasks.is_stopping() {
-                tasks.fail(name);
+                tasks.fail(&format!("its task {name:?} has ended"));
             }
         });
     }
@@ -95,4 +103,19 @@ pub fn thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_cause_is_the_one_that_is_told() {
+        let tasks = Tasks::new();
+        assert_eq!(tasks.failure(), None);
+        tasks.spawn("watchman", Death::Fatal, std::future::ready(()));
+        tasks.fatal().cancelled().await;
+        tasks.fail("something later");
+        assert_eq!(tasks.failure(), Some("its task \"watchman\" has ended"));
+    }
 }

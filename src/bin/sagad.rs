@@ -157,9 +157,16 @@ fn parse_balance(text: &str) -> Result<(String, i64), String> {
     Ok((account.to_owned(), amount))
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Sagad::parse().command).await {
+fn main() -> ExitCode {
+    let command = Sagad::parse().command;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.context("start the async runtime").and_then(|runtime| {
+        let ended = runtime.block_on(run(command));
+        // What blocks on a broken disk must not keep the process.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("sagad: {error:#}");

@@ -1,6 +1,6 @@
 //! Committing a batch, and what follows from each way it can end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use super::loading::Loading;
 use super::published::detached;
 use super::settings::STORE_RETRY;
 use super::shard::{Resident, Shard, answer, refuse};
+use super::shared::Shared;
 use crate::clock::Stopwatch;
-use crate::saga::duties::{Duties, duties};
+use crate::saga::duties::{Waits, calls_of, owed_calls, waits};
 use crate::saga::event::{Event, Fact};
-use crate::saga::ids::{SagaId, Timestamp};
-use crate::saga::input::Input;
+use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
+use crate::saga::input::{CallDuty, CallId, Input};
 use crate::saga::state::Saga;
 use crate::store::{SagaWrite, StoreError};
 
@@ -63,10 +64,9 @@ impl Shard {
                 }
             }
             Err(StoreError::TooLarge { saga, bytes, limit }) => {
-                let error = StoreError::TooLarge { saga: saga.clone(), bytes, limit };
                 for (id, working) in changed {
                     if id == saga {
-                        self.give_up(&id, working, &EngineError::from(error.clone()), now);
+                        self.outgrew(&id, working, bytes, limit);
                     } else {
                         self.conflicted(id, working);
                     }
@@ -86,10 +86,12 @@ impl Shard {
     ) {
         let done = std::mem::take(&mut working.done);
         let before = working.base().cloned();
-        let (permit, owed) = (working.permit.take(), std::mem::take(&mut working.owed));
+        let (permit, waits) = (working.permit.take(), std::mem::take(&mut working.waits));
+        // What was just read has nothing in flight yet, whatever was decided on it.
+        let calls = if working.cold { Calls::All } else { Calls::Of(std::mem::take(&mut working.touched)) };
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
         let live = self.door().published.publish(Arc::clone(&saga));
-        self.shared.stuck.note(&saga);
+        self.shared.stuck.note(&saga, self.shared.journal_limit);
         if !saga.uses_locks() {
             self.shared.release_locks(id);
         }
@@ -105,7 +107,9 @@ impl Shard {
             resident.saga = saga;
             resident.stored_wake = stored_wake;
             resident.busy_at = now;
-            self.settle(id, owed, now, false);
+            // What stood still because it had outgrown the store has nothing in flight either.
+            let calls = if std::mem::take(&mut resident.outgrown) { Calls::All } else { calls };
+            self.settle(id, &calls, waits, now, false);
         }
         drop(permit);
     }
@@ -133,15 +137,16 @@ impl Shard {
             self.door().published.follow(id).unwrap_or_else(|| detached(&saga))
         } else if saga.is_terminal() {
             // Its end may be news to those who follow it: a commit that failed was stored after all.
-            self.shared.stuck.note(&saga);
+            self.shared.stuck.note(&saga, self.shared.journal_limit);
             let live = self.door().published.publish(Arc::clone(&saga));
             self.forget(id);
             live
         } else {
-            self.shared.stuck.note(&saga);
+            self.shared.stuck.note(&saga, self.shared.journal_limit);
             let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
             resident.saga = Arc::clone(&saga);
             resident.stored_wake = working.stored_wake;
+            resident.outgrown = false;
             self.door().published.publish(Arc::clone(&saga))
         };
         for (work, verdict) in done {
@@ -149,8 +154,8 @@ impl Shard {
         }
         drop(live);
         if (woken || working.cold) && self.residents.contains_key(id) {
-            let owed = duties(&saga, self.shared.dispatch.as_ref());
-            self.settle(id, owed, now, true);
+            let waits = waits(&saga, self.shared.dispatch.as_ref());
+            self.settle(id, &Calls::All, waits, now, true);
         }
     }
 
@@ -174,7 +179,7 @@ impl Shard {
         tracing::error!(%error, sagas = changed.len(), "a commit failed; its sagas are read again");
         match error {
             StoreError::SyncFailed { .. } | StoreError::Deposed { .. } => {
-                self.shared.tasks.fail("nothing can be stored any more");
+                self.shared.tasks.fail(&error.to_string());
             }
             StoreError::Io { .. }
             | StoreError::Damaged { .. }
@@ -199,6 +204,32 @@ impl Shard {
         self.store_pause = self.store_pause.saturating_mul(2).min(STORE_RETRY.1);
     }
 
+    /// What was decided is more than the store keeps of one saga, and none of it is stored. The saga
+    /// can be read and ended as before; until then nothing of it runs.
+    ///
+    /// The rules stop long before this. It is what remains for journals written without them.
+    fn outgrew(&mut self, id: &SagaId, mut working: Working, bytes: usize, limit: usize) {
+        let reason = format!(
+            "saga {id} is too large to go on: it would grow to {bytes} bytes, over the limit of {limit}; \
+             nothing of it runs any more, and it can only be abandoned"
+        );
+        for (work, _) in std::mem::take(&mut working.done) {
+            refuse(work, EngineError::Precondition(reason.clone()));
+        }
+        let Some(saga) = working.base().cloned() else {
+            self.shared.release_locks(id);
+            return;
+        };
+        tracing::error!(saga = %id, reason, "a saga has outgrown the store; the others go on");
+        let resident = self.residents.entry(id.clone()).or_insert_with(|| Resident::new(&saga));
+        resident.outgrown = true;
+        resident.calls.clear();
+        self.timers.clear(id);
+        self.parked.clear(id);
+        self.shared.stuck.outgrown(&saga, &reason, self.shared.journal_limit);
+        self.door().published.publish(saga);
+    }
+
     /// The saga cannot go on: its clients are told, and it waits for an operator.
     fn give_up(&mut self, id: &SagaId, mut working: Working, error: &EngineError, now: Timestamp) {
         for (work, _) in std::mem::take(&mut working.done) {
@@ -221,28 +252,69 @@ impl Shard {
 
     /// Brings what is in flight in line with what is owed: starts what is missing, abandons what
     /// is not owed any more, sets the next wake-up. `idle`: the last look changed nothing.
-    fn settle(&mut self, id: &SagaId, owed: Duties, now: Timestamp, idle: bool) {
+    fn settle(&mut self, id: &SagaId, calls: &Calls, waits: Waits, now: Timestamp, idle: bool) {
         let Some(resident) = self.residents.get_mut(id) else { return };
-        resident.calls.retain(|call, _| owed.calls.iter().any(|duty| duty.id() == *call));
-        for duty in owed.calls {
-            resident
-                .calls
-                .entry(duty.id())
-                .or_insert_with(|| calls::send(&self.shared, &resident.saga, duty));
+        match calls {
+            Calls::All => resident.settle_all(&self.shared),
+            Calls::Of(touched) => touched.iter().for_each(|&at| resident.settle_one(&self.shared, at)),
         }
-        let repeated = idle && owed.wake_at.is_some_and(|wake| wake <= now);
+        let repeated = idle && waits.wake_at.is_some_and(|wake| wake <= now);
         if repeated {
             self.shared.meter.idle_wakes.one();
         }
-        self.timers.set(id, if repeated { Some(now + IDLE_WAKE_PAUSE) } else { owed.wake_at });
-        self.parked.set(id, owed.parked);
+        self.timers.set(id, if repeated { Some(now + IDLE_WAKE_PAUSE) } else { waits.wake_at });
+        self.parked.set(id, waits.parked);
     }
+}
+
+/// Which calls are brought in line.
+enum Calls {
+    /// All of the saga.
+    All,
+    /// Those of the instances that the commit was about: no others can have changed.
+    Of(BTreeSet<InstanceRef>),
 }
 
 impl Resident {
     /// A saga that comes into memory.
     pub(super) fn new(saga: &Arc<Saga>) -> Self {
-        Self { saga: Arc::clone(saga), calls: BTreeMap::new(), stored_wake: None, busy_at: saga.updated_at }
+        Self {
+            saga: Arc::clone(saga),
+            calls: BTreeMap::new(),
+            stored_wake: None,
+            busy_at: saga.updated_at,
+            outgrown: false,
+        }
+    }
+
+    fn settle_all(&mut self, shared: &Arc<Shared>) {
+        let owed = owed_calls(&self.saga);
+        let known: BTreeSet<CallId> = owed.iter().map(CallDuty::id).collect();
+        self.calls.retain(|call, _| known.contains(call));
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
+    }
+
+    fn settle_one(&mut self, shared: &Arc<Shared>, at: InstanceRef) {
+        let owed: Vec<CallDuty> = calls_of(&self.saga, at).collect();
+        let gone: Vec<CallId> = self
+            .calls
+            .range(CallId::all_of(at))
+            .map(|(call, _)| *call)
+            .filter(|call| owed.iter().all(|duty| duty.id() != *call))
+            .collect();
+        for call in gone {
+            self.calls.remove(&call);
+        }
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
+    }
+
+    fn send_once(&mut self, shared: &Arc<Shared>, duty: CallDuty) {
+        let saga = &self.saga;
+        self.calls.entry(duty.id()).or_insert_with(|| calls::send(shared, saga, duty));
     }
 }
 

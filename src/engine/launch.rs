@@ -22,6 +22,7 @@ use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::participant::Dispatch;
 use crate::participant::registry::Registry;
+use crate::saga::room::JournalLimit;
 use crate::store::{Fence, Store, StoreError};
 use crate::tasks::{Death, Tasks};
 
@@ -79,6 +80,7 @@ impl Engine {
             })
             .unzip();
         let shared = Arc::new(Shared {
+            journal_limit: JournalLimit::of(parts.store.saga_bytes_max()),
             store: parts.store,
             dispatch: parts.dispatch,
             registry: parts.registry,

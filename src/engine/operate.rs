@@ -6,6 +6,7 @@ use super::error::{EngineError, Violation};
 use super::mail::Ask;
 use super::request::{RepairAnswer, RepairRequest, SagaView, StuckItem};
 use super::settings::RECOVERY_WAIT_MAX;
+use super::stuck::abandoning;
 use crate::saga::decide::decide;
 use crate::saga::ids::SagaId;
 use crate::saga::input::{Completion, Input};
@@ -76,7 +77,14 @@ impl Engine {
     /// As [`Engine::get`].
     pub async fn explain(&self, id: &SagaId) -> Result<(Explanation, SagaView), EngineError> {
         let saga = self.get(id).await?;
-        Ok((view::explain(&saga.saga, self.shared.dispatch.as_ref()), saga))
+        let shared = &self.shared;
+        let mut explanation = view::explain(&saga.saga, shared.dispatch.as_ref(), shared.journal_limit);
+        if let Some(reason) = shared.stuck.why_outgrown(id) {
+            explanation.lines.push(reason);
+            explanation.next.clear();
+            explanation.suggested_command = Some(abandoning(id));
+        }
+        Ok((explanation, saga))
     }
 
     /// What waits for an operator, longest wait first, quarantined sagas among it; the next page's

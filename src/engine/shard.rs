@@ -53,6 +53,8 @@ pub(super) struct Resident {
     pub(super) stored_wake: Option<Timestamp>,
     /// When it last did something.
     pub(super) busy_at: Timestamp,
+    /// Nothing more of it could be stored: nothing of it runs, and only requests are decided.
+    pub(super) outgrown: bool,
 }
 
 impl Shard {
@@ -172,6 +174,9 @@ impl Shard {
         } else if let Some(loading) = self.loading.get_mut(&id) {
             loading.hold(work);
         } else if let Some(resident) = self.residents.get(&id) {
+            if resident.outgrown && matches!(work, Work::Input(_)) {
+                return;
+            }
             let mut working = Working::on(Arc::clone(&resident.saga));
             working.decide(work, &self.shared, batch.now);
             batch.working.insert(id, working);

@@ -20,6 +20,7 @@ use crate::participant::Dispatch;
 use crate::participant::registry::Registry;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
+use crate::saga::room::JournalLimit;
 use crate::saga::state::Saga;
 use crate::store::{Fence, Store};
 use crate::tasks::Tasks;
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     pub(super) settings: EngineSettings,
     pub(super) fence: Fence,
+    /// How much of a saga the store keeps.
+    pub(super) journal_limit: JournalLimit,
     pub(super) token_secret: [u8; 32],
     pub(super) catalog: Catalog,
     /// One registration at a time, so that versions are given out in order.

@@ -1,4 +1,5 @@
-//! What waits for an operator: every block of every open saga, and the sagas that cannot be read.
+//! What waits for an operator: every block of every open saga, the sagas that have outgrown the
+//! store, and those that cannot be read.
 //!
 //! Kept in memory beside the published states; recovery fills it, every publication updates it.
 
@@ -11,6 +12,7 @@ use super::error::{EngineError, Violation};
 use super::request::StuckItem;
 use super::settings::QUARANTINE_MAX;
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp};
+use crate::saga::room::JournalLimit;
 use crate::saga::state::Saga;
 use crate::saga::view;
 use crate::saga::words::{Phase, SagaStatus};
@@ -28,6 +30,12 @@ struct Lists {
     items: BTreeMap<Place, StuckItem>,
     places: HashMap<SagaId, Vec<Place>>,
     quarantined: HashMap<SagaId, String>,
+    outgrown: HashMap<SagaId, String>,
+}
+
+/// What an operator types to end a saga; without the steps it prints which they are.
+pub(super) fn abandoning(id: &SagaId) -> String {
+    format!("sagactl abandon {id} --reason \"…\"")
 }
 
 /// An item's place in the list.
@@ -41,15 +49,16 @@ struct Place {
 
 impl Stuck {
     /// Takes note of a newly published state.
-    pub(super) fn note(&self, saga: &Saga) {
+    pub(super) fn note(&self, saga: &Saga, limit: JournalLimit) {
         let blocked = saga.is_blocked();
         let mut lists = self.0.lock();
         if !blocked && !lists.places.contains_key(&saga.id) {
             return;
         }
         lists.forget(&saga.id);
+        lists.outgrown.remove(&saga.id);
         if blocked {
-            let suggested = view::suggested_command(saga).unwrap_or_default();
+            let suggested = view::suggested_command(saga, limit).unwrap_or_default();
             for block in saga.blocks() {
                 lists.add(StuckItem {
                     saga_id: saga.id.clone(),
@@ -63,6 +72,29 @@ impl Stuck {
                 });
             }
         }
+    }
+
+    /// Lists a saga of which nothing more can be stored but its end. The next state of it that is
+    /// published takes it off.
+    pub(super) fn outgrown(&self, saga: &Saga, reason: &str, limit: JournalLimit) {
+        self.note(saga, limit);
+        let mut lists = self.0.lock();
+        lists.outgrown.insert(saga.id.clone(), reason.to_owned());
+        lists.add(StuckItem {
+            saga_id: saga.id.clone(),
+            definition: saga.definition.name.clone(),
+            status: saga.status(),
+            step: String::new(),
+            phase: None,
+            reason: reason.to_owned(),
+            since: saga.updated_at,
+            suggested_command: abandoning(&saga.id),
+        });
+    }
+
+    /// Why nothing more of the saga can be stored, if so.
+    pub(super) fn why_outgrown(&self, id: &SagaId) -> Option<String> {
+        self.0.lock().outgrown.get(id).cloned()
     }
 
     /// Sets a saga aside that cannot be read; whether that is news.

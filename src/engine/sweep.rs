@@ -16,6 +16,9 @@ impl Shard {
             return;
         }
         let Some(resident) = self.residents.get(id) else { return };
+        if resident.outgrown {
+            return; // An operator was told.
+        }
         let saga = &resident.saga;
         if matches!(saga.stage, Stage::AwaitingLocks { .. }) && self.shared.locks.holds(id) {
             self.report(id, "its locks were granted and it was not told");
@@ -34,7 +37,7 @@ impl Shard {
             self.report(id, if missing { "a call it owes is not in flight" } else { "nothing comes next" });
             self.take_work(id.clone(), Work::Input(Input::Wake), batch);
         } else if resident.calls.is_empty() {
-            self.evict_if_idle(id, owed.wake_at, batch.now);
+            self.evict_if_idle(id, owed.waits.wake_at, batch.now);
         }
     }
 

@@ -1,11 +1,13 @@
 //! What can reach a saga from outside, what it decides with, and why it may say no.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
 use super::json::Json;
+use super::room::JournalLimit;
 use super::words::{Outcome, Phase, Refusal};
 
 /// What the core may know of the world when it decides.
@@ -17,6 +19,8 @@ pub struct Context<'a> {
     pub epoch: u64,
     /// Who can be called at this moment.
     pub reach: &'a dyn Reach,
+    /// How much a saga's journal may hold.
+    pub journal_limit: JournalLimit,
 }
 
 /// Whether calls to a participant can be sent at all. A call to one that cannot be reached is
@@ -154,6 +158,15 @@ pub struct CallId {
     pub phase: Phase,
     /// Which attempt.
     pub attempt: u32,
+}
+
+impl CallId {
+    /// All calls there can be of the instance at `at`.
+    #[must_use]
+    pub fn all_of(at: InstanceRef) -> RangeInclusive<Self> {
+        let first = CallId { at, phase: Phase::Action, attempt: 0 };
+        first..=CallId { at, phase: Phase::Probe, attempt: u32::MAX }
+    }
 }
 
 impl CallDuty {

@@ -1,11 +1,12 @@
 //! What people see of a saga beyond its state: what it waits for, what comes next, what to do.
 
 use super::definition::Step;
-use super::duties::{Absent, Duties, duties};
-use super::ids::{LockKey, ParticipantName, StepIx, Timestamp};
+use super::duties::{Absent, Duties, duties, waits};
+use super::ids::{InstanceRef, LockKey, ParticipantName, StepIx, Timestamp};
 use super::input::Reach;
+use super::room::JournalLimit;
 use super::state::{Action, Compensation, Instance, Saga, Stage, StepState};
-use super::words::{Direction, Phase};
+use super::words::{Direction, Phase, StepKind};
 
 /// What a saga waits for that is neither a call nor a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub fn waiting_on(saga: &Saga, reach: &dyn Reach) -> Option<WaitingOn> {
     if let Stage::AwaitingLocks { .. } = saga.stage {
         return saga.locks.first().cloned().map(WaitingOn::Lock);
     }
-    duties(saga, reach).parked.into_iter().next().map(|absent| WaitingOn::Participant(absent.participant))
+    waits(saga, reach).parked.into_iter().next().map(|absent| WaitingOn::Participant(absent.participant))
 }
 
 /// The calls that follow if everything that is asked is done, in an order the saga may take.
@@ -140,7 +141,7 @@ fn undo_note(instance: &Instance, step: &Step) -> Option<&'static str> {
 
 /// Why `saga` stands where it stands, what comes next, and what an operator would type.
 #[must_use]
-pub fn explain(saga: &Saga, reach: &dyn Reach) -> Explanation {
+pub fn explain(saga: &Saga, reach: &dyn Reach, limit: JournalLimit) -> Explanation {
     let mut lines = vec![headline(saga)];
     if let Some(failure) = &saga.failure {
         let whose = if failure.step.is_empty() { "the saga" } else { &failure.step };
@@ -155,11 +156,18 @@ pub fn explain(saga: &Saga, reach: &dyn Reach) -> Explanation {
     if saga.uncertain {
         lines.push("Uncertain: something about it was asserted without proof, or came too late.".to_owned());
     }
+    if !saga.is_terminal() && !limit.is_roomy(saga) {
+        let (used, limit) = (saga.journal_bytes, limit.bytes());
+        lines.push(format!(
+            "Too large: {used} of {limit} bytes are used. What it has no room for is not tried again; \
+             it can be abandoned at any time."
+        ));
+    }
     let owed = duties(saga, reach);
-    for Absent { participant, action } in &owed.parked {
+    for Absent { participant, action } in &owed.waits.parked {
         lines.push(format!("Waiting for participant {participant}: it has no live handler for {action}."));
     }
-    Explanation { lines, next: next_moves(saga, &owed), suggested_command: suggested_command(saga) }
+    Explanation { lines, next: next_moves(saga, &owed), suggested_command: suggested_command(saga, limit) }
 }
 
 fn headline(saga: &Saga) -> String {
@@ -216,11 +224,25 @@ fn next_moves(saga: &Saga, owed: &Duties) -> Vec<NextMove> {
 
 /// What an operator would type; `None` when nothing needs one.
 #[must_use]
-pub fn suggested_command(saga: &Saga) -> Option<String> {
+pub fn suggested_command(saga: &Saga, limit: JournalLimit) -> Option<String> {
     let id = &saga.id;
     if saga.paused.is_some() && !saga.is_terminal() {
         return Some(format!("sagactl resume {id} --reason \"…\""));
     }
     let block = saga.blocks().into_iter().next()?;
-    Some(format!("sagactl retry {id} {} --reason \"…\"", block.step))
+    let (act, settled_as) = match saga.instance_named(&block.step) {
+        Some(at) if !limit.is_roomy(saga) => without_another_attempt(saga, at, block.phase),
+        Some(_) | None => ("retry", ""),
+    };
+    Some(format!("sagactl {act} {id} {}{settled_as} --reason \"…\"", block.step))
+}
+
+/// How a block is lifted in a saga that is too large to try again. What was found out is left for
+/// the operator to fill in: as it stands the command is refused.
+fn without_another_attempt(saga: &Saga, at: InstanceRef, phase: Phase) -> (&'static str, &'static str) {
+    if phase != Phase::Compensation && saga.step(at).kind == StepKind::Retriable {
+        ("skip", "")
+    } else {
+        ("resolve", " --as FINDING")
+    }
 }

@@ -162,6 +162,8 @@ pub mod codes {
     pub const LOCK_TIMEOUT: &str = "LOCK_TIMEOUT";
     /// An expression could not be evaluated.
     pub const EXPRESSION: &str = "EXPRESSION";
+    /// The saga has grown too large to go on.
+    pub const SAGA_TOO_LARGE: &str = "SAGA_TOO_LARGE";
     /// An operator said so.
     pub const OPERATOR: &str = "OPERATOR";
 }

@@ -24,6 +24,26 @@ pub fn check_batch(batch: &[SagaWrite]) -> Result<(), StoreError> {
     })
 }
 
+/// Refuses a write that adds more to a saga's journal than `limit` leaves. A write that ends the
+/// saga may always be made, as long as it is no larger than a whole saga: an end must be possible
+/// whatever the journal has grown to.
+pub fn check_size(
+    saga: &SagaId,
+    status: SagaStatus,
+    (before, added): (usize, usize),
+    limit: usize,
+) -> Result<(), StoreError> {
+    let fits = if status.is_terminal() {
+        added <= limit.max(SAGA_BYTES_MAX)
+    } else {
+        before.saturating_add(added) <= limit
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(StoreError::TooLarge { saga: saga.clone(), bytes: before.saturating_add(added), limit })
+}
+
 /// Whether a journal's facts are numbered from 1 without a gap.
 pub fn check_sequence(id: &SagaId, facts: &[Fact]) -> Result<(), StoreError> {
     match (1..).zip(facts).find(|(seq, fact)| fact.seq != *seq) {

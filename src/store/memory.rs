@@ -12,7 +12,9 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::checks::{SAGA_BYTES_MAX, check_batch, check_sequence, outbox_records, recount, wanted};
+use super::checks::{
+    SAGA_BYTES_MAX, check_batch, check_sequence, check_size, outbox_records, recount, wanted,
+};
 use super::codec::fact::encode_facts;
 use super::open_set::OpenSet;
 use super::order::{Window, place_key};
@@ -170,6 +172,11 @@ impl MemoryStore {
         self.handle.script.lock().commits
     }
 
+    /// Sets the most bytes of a saga's journal, as a daemon that is configured anew does.
+    pub fn set_saga_bytes_max(&self, bytes: usize) {
+        self.kept.lock().saga_bytes_max = bytes;
+    }
+
     /// Sets what [`StoreStats::disk_low`] says.
     pub fn set_disk_low(&self, low: bool) {
         self.handle.script.lock().disk_low = low;
@@ -245,11 +252,8 @@ impl Kept {
         }
         let sizes: Vec<usize> = batch.iter().map(|write| encode_facts(&write.facts).len()).collect();
         for (write, size) in batch.iter().zip(&sizes) {
-            let bytes = size + self.sagas.get(&write.id).map_or(0, |saga| saga.bytes);
-            let limit = self.saga_bytes_max;
-            if bytes > limit {
-                return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
-            }
+            let before = self.sagas.get(&write.id).map_or(0, |saga| saga.bytes);
+            check_size(&write.id, write.summary.status, (before, *size), self.saga_bytes_max)?;
         }
         let mut receipt = Receipt::default();
         for (write, size) in batch.into_iter().zip(sizes) {
@@ -336,6 +340,10 @@ fn answer<'a, T: Send + 'a>(result: Result<T, StoreError>) -> BoxFuture<'a, Resu
 impl Store for MemoryStore {
     fn identity(&self) -> &StoreIdentity {
         &self.identity
+    }
+
+    fn saga_bytes_max(&self) -> usize {
+        self.kept.lock().saga_bytes_max
     }
 
     fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>> {

@@ -35,6 +35,10 @@ pub trait Store: Send + Sync + 'static {
     /// Who this store is; fixed when it was created, but for the epoch.
     fn identity(&self) -> &StoreIdentity;
 
+    /// The most bytes of a saga's journal. Only a write that ends the saga may go beyond it:
+    /// whatever a saga has grown to, it can be ended.
+    fn saga_bytes_max(&self) -> usize;
+
     /// Commits the writes as one atomic batch and returns once it is on stable storage. Sagas
     /// whose stored sequence is not the expected one are left out and named in the receipt; all
     /// others are committed. A fence older than the store's epoch commits nothing.
@@ -308,7 +312,8 @@ pub enum StoreError {
     /// Another owner has opened the store since.
     #[error("store: this process was deposed (its epoch {ours}, the store's {current})")]
     Deposed { ours: u64, current: u64 },
-    /// A record is larger than the store takes.
+    /// The saga's journal would be larger than the store keeps. Nothing of the batch is stored; only
+    /// a write that ends the saga may still go through.
     #[error("store: saga {saga} would grow to {bytes} bytes, over the limit of {limit}")]
     TooLarge { saga: SagaId, bytes: usize, limit: usize },
     /// The store was closed.

@@ -8,5 +8,6 @@
 mod api;
 mod crash;
 mod damage;
+mod failing_disk;
 mod powercut;
 mod support;

@@ -5,6 +5,7 @@
 
 mod faults;
 mod following;
+mod large;
 mod lists;
 mod operating;
 mod running;

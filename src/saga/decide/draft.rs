@@ -11,10 +11,15 @@ use crate::saga::expr::{EvalError, Scope, Template};
 use crate::saga::ids::{InstanceRef, StepIx};
 use crate::saga::input::{Context, Rejection};
 use crate::saga::json::Json;
+use crate::saga::room;
 use crate::saga::state::{Action, Instance, Saga, Stage, StepState};
+use crate::saga::tally::Tally;
 use crate::saga::words::{Failure, Phase, Refusal, codes};
 
 use super::{CALL_JSON_MAX_BYTES, Decision};
+
+/// A text up to this size is kept even when the journal is full: less room than its absence takes.
+const SMALL_BYTES: usize = 64;
 
 /// A saga with facts that are decided and not yet stored.
 pub(super) struct Draft<'a> {
@@ -60,11 +65,6 @@ impl<'a> Draft<'a> {
     /// The instance at `at`.
     pub fn instance(&self, at: InstanceRef) -> Option<&Instance> {
         self.saga.instance(at)
-    }
-
-    /// All instances that `wanted` picks.
-    pub fn instances_where(&self, wanted: impl Fn(&Instance) -> bool) -> Vec<InstanceRef> {
-        self.saga.each_instance().filter(|(_, instance)| wanted(instance)).map(|(at, _)| at).collect()
     }
 
     /// The pivot's instance, once a call of it may have left and it was not definitely refused.
@@ -121,12 +121,16 @@ impl<'a> Draft<'a> {
     }
 
     fn emit_one(&mut self, rule: &EventRule) {
-        let key = match self.value_or_null(rule.key.as_ref(), &rule.topic, "key") {
+        let mut key = match self.value_or_null(rule.key.as_ref(), &rule.topic, "key") {
             Value::Null => String::new(),
             Value::String(text) => text,
             other => other.to_string(),
         };
+        if !self.has_room_to_keep(key.len(), || format!("events: {}: key", rule.topic)) {
+            key.clear();
+        }
         let data = Json::from_value(&self.value_or_null(rule.data.as_ref(), &rule.topic, "data"));
+        let data = self.kept(data, || format!("events: {}: data", rule.topic));
         self.record(Event::EventEmitted { topic: rule.topic.clone(), key, data });
     }
 
@@ -149,7 +153,65 @@ impl<'a> Draft<'a> {
             self.record(Event::ExpressionFailed { place: "output".to_owned(), message: error.to_string() });
             Value::Null
         });
-        Json::from_value(&value)
+        self.kept(Json::from_value(&value), || "output".to_owned())
+    }
+
+    /// A document for the journal; null, with a note, when there is no room for it.
+    pub fn kept(&mut self, json: Json, place: impl FnOnce() -> String) -> Json {
+        if self.has_room_to_keep(json.text().len(), place) { json } else { Json::null() }
+    }
+
+    /// Whether a text that the saga can do without fits the journal; noted when it does not.
+    fn has_room_to_keep(&mut self, bytes: usize, place: impl FnOnce() -> String) -> bool {
+        let fits = match self.saga.stage {
+            _ if bytes <= SMALL_BYTES => true,
+            Stage::AwaitingLocks { .. } | Stage::Forward | Stage::Committed => {
+                self.ctx.journal_limit.fits_forward(&self.saga, bytes)
+            }
+            Stage::Backward | Stage::Completed | Stage::Compensated | Stage::Abandoned => {
+                self.ctx.journal_limit.fits_backward(&self.saga, None, bytes)
+            }
+        };
+        if !fits {
+            let message = self.no_room(&format!("{bytes} bytes"));
+            self.record(Event::ExpressionFailed { place: place(), message });
+        }
+        fits
+    }
+
+    /// Why the attempt of an action with this input cannot be made; `None` when it can.
+    pub fn no_room_forward(&self, input: Option<&CallInput>) -> Option<String> {
+        let fits = self.ctx.journal_limit.fits_forward(&self.saga, room::attempt_bytes(input));
+        (!fits).then(|| self.no_room("another attempt"))
+    }
+
+    /// Why a call that undoes or probes `at` cannot be made; `None` when it can.
+    pub fn no_room_backward(&self, at: InstanceRef, input: Option<&CallInput>) -> Option<String> {
+        let bytes = room::undo_attempt_bytes(input);
+        let fits = self.ctx.journal_limit.fits_backward(&self.saga, Some(at), bytes);
+        (!fits).then(|| self.no_room("another attempt"))
+    }
+
+    /// Why an action's output cannot be kept; `None` when it can.
+    pub fn no_room_for_output(&self, at: InstanceRef, output: &Json) -> Option<String> {
+        let bytes = output.text().len();
+        let needed = room::output_bytes(&self.saga, at, bytes);
+        let fits = bytes <= SMALL_BYTES || self.ctx.journal_limit.fits_forward(&self.saga, needed);
+        (!fits).then(|| self.no_room(&format!("an output of {bytes} bytes")))
+    }
+
+    /// Why a list cannot be kept; `None` when it can.
+    pub fn no_room_for_items(&self, items: &Json) -> Option<String> {
+        let bytes = items.text().len();
+        let fits = self.ctx.journal_limit.fits_forward(&self.saga, room::FACT_BYTES + bytes);
+        (!fits).then(|| self.no_room(&format!("a list of {bytes} bytes")))
+    }
+
+    fn no_room(&self, what: &str) -> String {
+        let (used, limit) = (self.saga.journal_bytes, self.ctx.journal_limit.bytes());
+        format!(
+            "the saga has no room for {what}: {used} of {limit} bytes are used, the rest is kept for its way out"
+        )
     }
 
     /// The value of a template, for the saga as a whole or for one instance.
@@ -161,6 +223,7 @@ impl<'a> Draft<'a> {
     pub fn with_scope<T>(&self, at: Option<InstanceRef>, use_scope: impl FnOnce(&Scope<'_>) -> T) -> T {
         let saga = &self.saga;
         let steps = |name: &str| saga.output_of(name);
+        let output_at = |name: &str, index| saga.output_at(name, index);
         let item = at.and_then(|at| {
             let index = at.item?;
             let StepState::Many(items, _) = saga.steps.get(at.step.at())? else { return None };
@@ -171,6 +234,7 @@ impl<'a> Draft<'a> {
             labels: &saga.labels,
             input: saga.input.value(),
             steps: &steps,
+            output_at: &output_at,
             item,
             failure: saga.failure.as_ref(),
         })
@@ -210,9 +274,24 @@ impl<'a> Draft<'a> {
         self.ctx.reach.can_call(participant, action)
     }
 
-    pub fn is_done(&self, step: StepIx) -> bool {
-        self.saga.steps[step.at()].is_done()
+    /// The next instance of `step` from the slot `from` on that comes to something `wanted`. Moves
+    /// `from` behind it.
+    pub fn next_instance(
+        &self,
+        step: StepIx,
+        from: &mut usize,
+        wanted: impl Fn(&Tally) -> bool,
+    ) -> Option<InstanceRef> {
+        let state = &self.saga.steps[step.at()];
+        let slot = state.next_slot(*from, wanted)?;
+        *from = slot + 1;
+        Some(state.refer(step, slot))
     }
+}
+
+/// The refusal that stands for a saga that is too large to go on.
+pub(super) fn full_refusal(message: String) -> Refusal {
+    Refusal { code: codes::SAGA_TOO_LARGE.to_owned(), message }
 }
 
 /// The refusal that stands for an expression that gave no value.

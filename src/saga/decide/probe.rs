@@ -10,7 +10,7 @@ use crate::saga::state::{Action, Doubt, ProbeWhy, Stage};
 use crate::saga::words::{Outcome, Phase};
 
 use super::draft::Draft;
-use super::reply::{look_in, refused_for_good, succeeded, wait_for_it};
+use super::reply::{look_in, refused_for_good, succeeded, unkept_output, wait_for_it};
 
 /// Records a probe's intent, unless it cannot be asked now.
 pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
@@ -24,8 +24,14 @@ pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
     let input = match (template, &instance.probe_input) {
         (None, _) | (Some(_), Some(_)) => None,
         // A probe whose own input cannot be made is asked with the action's.
-        (Some(template), None) => draft.call_input(Some(template), CallInput::Action, at).ok(),
+        (Some(template), None) => {
+            let own = draft.call_input(Some(template), CallInput::Action, at).ok();
+            own.filter(|input| draft.no_room_backward(at, Some(input)).is_none())
+        }
     };
+    if draft.no_room_backward(at, input.as_ref()).is_some() {
+        return false;
+    }
     draft.record(Event::StepProbed { at, probe, epoch: draft.ctx.epoch, input });
     true
 }
@@ -46,12 +52,15 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
     }
     let why = why.clone();
     let attempt = instance.tries.attempt;
-    match &reply.outcome {
+    let too_large = unkept_output(draft, reply);
+    match too_large.as_ref().unwrap_or(&reply.outcome) {
         Outcome::Done(output) => succeeded(draft, reply.at, attempt, output.clone(), Source::Probe),
         Outcome::Refused(refusal) => refused_for_good(draft, reply.at, attempt, refusal, Source::Probe),
         Outcome::Pending(check_after) if draft.saga.stage != Stage::Backward => match why {
             // It was the last question: asking on and on would keep it from the operator.
-            ProbeWhy::BeforeBlock(doubt) if is_past_its_wait(draft, reply.at) => {
+            ProbeWhy::BeforeBlock(doubt)
+                if is_past_its_wait(draft, reply.at) || draft.no_room_forward(None).is_some() =>
+            {
                 block_in_doubt(draft, reply.at, &doubt);
             }
             ProbeWhy::BeforeBlock(_) | ProbeWhy::Pending => {

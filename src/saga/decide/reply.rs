@@ -53,7 +53,9 @@ pub(super) fn action_replied(draft: &mut Draft<'_>, reply: &Reply) {
     let Some(instance) = draft.instance(reply.at) else { return };
     let is_latest = reply.attempt == instance.tries.attempt;
     let is_running = instance.action == Action::Running;
-    match (standing(draft, instance), &reply.outcome) {
+    let stands = standing(draft, instance);
+    let too_large = unkept_output(draft, reply).filter(|_| stands != Standing::Settled);
+    match (stands, too_large.as_ref().unwrap_or(&reply.outcome)) {
         (Standing::Open | Standing::UnknownForGood, Outcome::Done(output)) => {
             succeeded(draft, reply.at, reply.attempt, output.clone(), Source::Reply);
         }
@@ -75,6 +77,13 @@ pub(super) fn action_replied(draft: &mut Draft<'_>, reply: &Reply) {
     }
 }
 
+/// A success whose output there is no room for counts as no definite answer, like one whose output
+/// is too large in itself: what depends on the step could not run without it.
+pub(super) fn unkept_output(draft: &Draft<'_>, reply: &Reply) -> Option<Outcome> {
+    let Outcome::Done(output) = &reply.outcome else { return None };
+    draft.no_room_for_output(reply.at, output).map(Outcome::Unknown)
+}
+
 /// A participant finishes a pending call by its token.
 pub(super) fn completed(
     draft: &mut Draft<'_>,
@@ -94,6 +103,9 @@ pub(super) fn completed(
         (Completion::Done(output), Action::Succeeded { output: stored }) if output == stored => Ok(()),
         (Completion::Refused(refusal), Action::Refused { refusal: stored }) if refusal == stored => Ok(()),
         (Completion::Done(output), _) if stands != Standing::Settled => {
+            if let Some(why) = draft.no_room_for_output(at, output) {
+                return Err(Rejection::Precondition(format!("{why}; complete the step with a smaller one")));
+            }
             succeeded(draft, at, attempt, output.clone(), Source::Token);
             Ok(())
         }
@@ -236,7 +248,7 @@ fn unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
 
 /// What follows when a step stays unknown: a compensatable one is undone, the others wait for an
 /// operator, the pivot after a last question.
-fn unknown_for_good(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
+pub(super) fn unknown_for_good(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
     match draft.saga.step(at).kind {
         StepKind::Compensatable => {
             let refusal =

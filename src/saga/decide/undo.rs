@@ -74,6 +74,9 @@ pub(super) fn compensation_completed(
 }
 
 fn done(draft: &mut Draft<'_>, at: InstanceRef, attempt: u32, output: Json, source: Source) {
+    // Nothing reads a compensation's output, so it need not be kept for the saga to go on.
+    let name = draft.saga.name_of(at);
+    let output = draft.kept(output, || format!("{name}: output of the compensation"));
     draft.lift_block(at, Phase::Compensation);
     draft.record(Event::CompensationDone { at, attempt, output, source });
 }

@@ -26,7 +26,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use crate::saga::ids::LockKey;
 use crate::saga::input::{Act, Input, Resolution};
 use crate::saga::json::Json;
-use crate::saga::words::SagaStatus;
+use crate::saga::room::JournalLimit;
+use crate::saga::words::{SagaStatus, codes};
 use definitions::{Blueprint, Chance, PARTICIPANTS};
 use mutants::{Core, Mutant};
 use participants::Mood;
@@ -34,6 +35,8 @@ use world::{Check, World};
 
 /// Cases of one ordinary run.
 const CASES: u64 = 2_500;
+/// Cases in which sagas outgrow their journals.
+const CASES_IN_LITTLE_ROOM: u64 = 1_500;
 /// Cases within which each mutant must be found out.
 const CASES_PER_MUTANT: u64 = 1_500;
 /// Cases that show every kind of fact.
@@ -103,8 +106,8 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 /// Plays a case to its end; the world as it is then.
-fn play(case: &Case, core: Core) -> Check<World> {
-    let mut world = World::new(core, case.has_barrier);
+fn play(case: &Case, core: Core, journal_limit: JournalLimit) -> Check<World> {
+    let mut world = World { journal_limit, ..World::new(core, case.has_barrier) };
     let mut chance = Chance(case.definitions);
     start_one(&mut world, &mut chance, case.size)?;
     for op in &case.ops {
@@ -192,11 +195,11 @@ fn an_act(world: &World, run: usize, act: u8, step: u8) -> Act {
 }
 
 /// Plays the case that `seed` stands for; shrinks it when it fails.
-fn play_seed(seed: u64, core: Core, shrinks_max: u32) -> Result<(), String> {
+fn play_seed(seed: u64, core: Core, limit: JournalLimit, shrinks_max: u32) -> Result<(), String> {
     let config =
         Config { cases: 1, failure_persistence: None, max_shrink_iters: shrinks_max, ..Config::default() };
     let outcome = TestRunner::new_with_rng(config, numbers(seed))
-        .run(&case(), |case| play(&case, core).map(drop).map_err(TestCaseError::fail));
+        .run(&case(), |case| play(&case, core, limit).map(drop).map_err(TestCaseError::fail));
     match outcome {
         Ok(()) => Ok(()),
         Err(TestError::Fail(reason, case)) => Err(format!("{reason}\n{case:#?}")),
@@ -222,15 +225,34 @@ fn whatever_happens_every_invariant_holds_and_every_saga_ends() {
         None => 0..cases,
     };
     for seed in seeds {
-        if let Err(story) = play_seed(seed, Core::default(), 4_000) {
+        if let Err(story) = play_seed(seed, Core::default(), JournalLimit::NONE, 4_000) {
             panic!("seed {seed} (replay with SAGAD_SIM_SEED={seed}): {story}");
         }
     }
 }
 
+/// Limits that most sagas come to somewhere on their way.
+#[test]
+fn sagas_that_grow_too_large_keep_every_invariant_and_end_too() {
+    for seed in 0..CASES_IN_LITTLE_ROOM {
+        let limit = JournalLimit::of(1_000 + usize::try_from(seed % 50).expect("small") * 150);
+        if let Err(story) = play_seed(seed, Core::default(), limit, 4_000) {
+            panic!("seed {seed} with {limit:?}: {story}");
+        }
+    }
+    let mut runner = TestRunner::new_with_rng(Config::default(), numbers(1));
+    let too_large = (0..100).any(|_| {
+        let case = case().new_tree(&mut runner).expect("nothing is filtered").current();
+        let world = play(&case, Core::default(), JournalLimit::of(2_500)).expect("all invariants hold");
+        let failures = world.runs.iter().filter_map(|run| run.saga.failure.as_ref());
+        failures.into_iter().any(|failure| failure.code == codes::SAGA_TOO_LARGE)
+    });
+    assert!(too_large, "no saga came to its limit");
+}
+
 fn is_found_out(mutant: Mutant) -> Option<u64> {
     let core = Core { mutant: Some(mutant) };
-    (0..CASES_PER_MUTANT).find(|&seed| play_seed(seed, core, 0).is_err())
+    (0..CASES_PER_MUTANT).find(|&seed| play_seed(seed, core, JournalLimit::NONE, 0).is_err())
 }
 
 #[test]
@@ -246,7 +268,7 @@ fn the_simulated_world_sees_every_kind_of_fact_and_every_end() {
     let (mut facts, mut ends) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..CASES_FOR_COVERAGE {
         let case = case().new_tree(&mut runner).expect("nothing is filtered").current();
-        let world = play(&case, Core::default()).expect("all invariants hold");
+        let world = play(&case, Core::default(), JournalLimit::NONE).expect("all invariants hold");
         for run in &world.runs {
             facts.extend(run.journal.iter().map(|fact| fact.event.type_name()));
             ends.insert((run.saga.status(), run.saga.uncertain));

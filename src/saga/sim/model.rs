@@ -18,8 +18,9 @@ use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
 use crate::saga::input::{Act, CallId, Completion, Context, Everyone, Input, Reply, Resolution};
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
+use crate::saga::room::JournalLimit;
 use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage};
-use crate::saga::words::{Outcome, Phase, StepKind};
+use crate::saga::words::{Outcome, Phase, StepKind, codes};
 
 /// States of one definition, at most.
 const STATES_MAX: usize = 100_000;
@@ -48,6 +49,7 @@ struct State {
     /// Replies to abandoned attempts, still on their way.
     late_replies: Vec<(CallId, Outcome)>,
     asserted: Vec<InstanceRef>,
+    limit: JournalLimit,
 }
 
 /// A definition, and how its participants behave.
@@ -57,6 +59,7 @@ struct Shape {
     items: Vec<u32>,
     moods: &'static [Mood],
     faults: Faults,
+    limit: JournalLimit,
 }
 
 /// Times in step with those of retries, so that few different times to come exist.
@@ -78,7 +81,8 @@ impl State {
             locks: Vec::new(),
             locks_held: true,
         };
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch: 1, reach: &Everyone });
+        let Decision { facts, next, .. } =
+            start(new, &Context { now, epoch: 1, reach: &Everyone, journal_limit: shape.limit });
         check_journal(&facts, &definition).unwrap();
         Self {
             saga: next,
@@ -89,17 +93,27 @@ impl State {
             late_requests: Vec::new(),
             late_replies: Vec::new(),
             asserted: Vec::new(),
+            limit: shape.limit,
         }
     }
 
     /// The state after `input`; `None` when it is refused.
     fn after(mut self, input: &Input) -> Option<Self> {
-        let context = Context { now: self.now, epoch: self.epoch, reach: &Everyone };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &Everyone, journal_limit: self.limit };
         let Decision { facts, next, .. } = decide(&self.saga, input, &context).ok()?;
         let checked = check_answer(input, &facts).and_then(|()| check_step(&self.saga, &facts, &next));
         assert!(checked.is_ok(), "{input:?}: {}\n{self:#?}", checked.unwrap_err());
         self.saga = next;
         Some(self)
+    }
+
+    /// Whether a step was left uncalled for want of room; nothing else keeps one from being called
+    /// in these definitions.
+    fn is_without_room(&self) -> bool {
+        let failed = self.saga.failure.as_ref().is_some_and(|cause| cause.code == codes::SAGA_TOO_LARGE);
+        let is_uncalled = |i: &Instance| matches!(i.action, Action::Blocked { last: None, .. });
+        failed || self.saga.each_instance().any(|(_, instance)| is_uncalled(instance))
     }
 
     fn called(&mut self, call: CallId, mood: Mood) -> Outcome {
@@ -122,7 +136,7 @@ impl State {
         for call in &owed.calls {
             self.answers(call.id(), moods, &mut next);
         }
-        if let Some(at) = owed.wake_at {
+        if let Some(at) = owed.waits.wake_at {
             let later = Self { now: at.max(self.now), ..self.clone() };
             next.extend(later.after(&Input::Wake));
         }
@@ -261,6 +275,9 @@ impl State {
         let mut hash = DefaultHasher::new();
         (self.saga.stage, self.saga.uncertain, self.saga.committed).hash(&mut hash);
         (self.saga.paused.is_some(), self.faults, &self.asserted).hash(&mut hash);
+        if self.limit != JournalLimit::NONE {
+            self.saga.journal_bytes.hash(&mut hash);
+        }
         self.saga.deadline.map(|deadline| deadline.since(self.now)).hash(&mut hash);
         for (at, instance) in self.saga.each_instance() {
             self.hash_instance(instance, &mut hash);
@@ -319,9 +336,10 @@ fn explore(shape: &Shape) -> usize {
     let first = State::first(shape);
     let mut places = HashMap::from([(first.fingerprint(), 0usize)]);
     let mut came_from: Vec<Vec<usize>> = vec![Vec::new()];
-    let mut ends = Vec::new();
+    let (mut ends, mut was_too_large) = (Vec::new(), false);
     let mut queue = VecDeque::from([(0, first)]);
     while let Some((place, state)) = queue.pop_front() {
+        was_too_large |= state.is_without_room();
         if state.saga.is_terminal() {
             ends.push(place);
             if state.late_requests.is_empty() && state.late_replies.is_empty() {
@@ -339,6 +357,8 @@ fn explore(shape: &Shape) -> usize {
             came_from[next_place].push(place);
         }
     }
+    let has_limit = shape.limit != JournalLimit::NONE;
+    assert_eq!(was_too_large, has_limit, "{}: a step without room, or none", shape.name);
     assert_eq!(can_end(&came_from, ends), came_from.len(), "{}: a state without a way out", shape.name);
     came_from.len()
 }
@@ -371,10 +391,13 @@ fn shapes() -> Vec<Shape> {
         items: vec![1, 2],
         moods,
         faults,
+        limit: JournalLimit::NONE,
     };
     let calm = Faults { ghosts: 0, retries: 0, ..FEW };
     let chain = vec![simple("a", &[]), undoable("b", &[0]), simple("c", &[1])];
     let fork = vec![simple("a", &[]), once("b", &[]), simple("join", &[0, 1])];
+    let short_chain = || vec![simple("a", &[]), undoable("b", &[0])];
+    let with_side_work = || vec![simple("a", &[]), pivot(&[0]), side(&[1])];
     vec![
         shape("one step and every fault", vec![undoable("a", &[])], SLOW, Faults { pauses: 1, ..FEW }),
         shape("a chain of two", vec![simple("a", &[]), undoable("b", &[0])], PLAIN, FEW),
@@ -386,7 +409,15 @@ fn shapes() -> Vec<Shape> {
         shape("compensated on refusal", vec![simple("a", &[]), refusable], PLAIN, FEW),
         shape("pending", vec![simple("a", &[]), simple("b", &[0])], SLOW, calm),
         shape("a pending pivot", vec![pivot(&[]), side(&[0])], SLOW, calm),
+        little_room(1_500, shape("a chain in little room", short_chain(), PLAIN, calm)),
+        little_room(1_500, shape("a pivot in little room", with_side_work(), PLAIN, calm)),
+        little_room(1_800, shape("side work in little room", with_side_work(), PLAIN, calm)),
     ]
+}
+
+/// The same in a journal of so many bytes, which is full on the way.
+fn little_room(bytes: usize, shape: Shape) -> Shape {
+    Shape { limit: JournalLimit::of(bytes), ..shape }
 }
 
 #[test]

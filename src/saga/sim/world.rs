@@ -9,13 +9,14 @@ use super::participants::{Mood, Participants, Stand};
 use crate::saga::apply::replay;
 use crate::saga::decide::{Decision, NewSaga, start};
 use crate::saga::definition::Definition;
-use crate::saga::duties::Duties;
+use crate::saga::duties::{Duties, Waits};
 use crate::saga::event::{Event, Fact};
 use crate::saga::ids::{ActionName, InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Input, Reach, Reply};
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
 use crate::saga::locks::LockTable;
+use crate::saga::room::JournalLimit;
 use crate::saga::state::{Saga, Stage};
 use crate::saga::words::{Outcome, Phase, StepKind};
 
@@ -68,6 +69,7 @@ pub struct World {
     pub locks: LockTable,
     /// The next decision is lost with the daemon that made it.
     pub dies_before_commit: bool,
+    pub journal_limit: JournalLimit,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             away: Away::default(),
             locks: LockTable::default(),
             dies_before_commit: false,
+            journal_limit: JournalLimit::NONE,
         }
     }
 
@@ -101,7 +104,8 @@ impl World {
             locks_held,
         };
         let (reach, now, epoch) = (self.away.clone(), self.now, self.epoch);
-        let Decision { facts, next, .. } = start(new, &Context { now, epoch, reach: &reach });
+        let Decision { facts, next, .. } =
+            start(new, &Context { now, epoch, reach: &reach, journal_limit: self.journal_limit });
         check_journal(&facts, &definition).map_err(|violation| violation.to_string())?;
         let (sent, in_flight, inputs) = Default::default();
         let asserted = BTreeSet::new();
@@ -126,7 +130,7 @@ impl World {
     pub fn feed(&mut self, run: usize, input: &Input) -> Check {
         let (now, epoch) = (self.now, self.epoch);
         let away = self.away.clone();
-        let context = Context { now, epoch, reach: &away };
+        let context = Context { now, epoch, reach: &away, journal_limit: self.journal_limit };
         let before = self.runs[run].saga.clone();
         let Ok(decision) = self.core.decide(&self.runs[run].blueprint, &before, input, &context) else {
             return Ok(());
@@ -179,7 +183,7 @@ impl World {
 
     /// Sends what is owed and not under way; forgets what is under way and not owed.
     fn settle(&mut self, run: usize) -> Check {
-        let Duties { calls, wake_at, parked } =
+        let Duties { calls, waits: Waits { wake_at, parked } } =
             self.core.duties(&self.runs[run].saga, &self.away, self.epoch);
         let saga = &self.runs[run].saga;
         let moves = saga.is_terminal()
@@ -296,7 +300,7 @@ impl World {
     /// When something happens next without anybody's doing.
     pub fn next_moment(&self) -> Option<Timestamp> {
         let of_run = |run: &Run| {
-            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).waits.wake_at;
             run.in_flight.values().copied().chain(wake_at).min()
         };
         self.runs.iter().filter_map(of_run).min()
@@ -321,7 +325,7 @@ impl World {
                     self.feed(run, &Input::Reply(Reply { at, phase, attempt, outcome }))?;
                 }
             }
-            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).waits.wake_at;
             if wake_at.is_some_and(|at| at <= self.now) {
                 self.feed(run, &Input::Wake)?;
             }

@@ -5,6 +5,7 @@
 
 mod backward;
 mod forward;
+mod full;
 mod operator;
 mod pivot;
 mod telling;
@@ -21,6 +22,7 @@ use super::ids::{InstanceRef, LockKey, SagaId, Timestamp};
 use super::input::{Act, Completion, Context, Input, Rejection, Reply, Resolution};
 use super::invariants::{check_answer, check_journal, check_step};
 use super::json::Json;
+use super::room::JournalLimit;
 use super::sim::definitions::{Blueprint, StepPlan};
 use super::sim::world::Away;
 use super::state::Saga;
@@ -45,6 +47,7 @@ struct Story {
     now: Timestamp,
     epoch: u64,
     away: Away,
+    limit: JournalLimit,
 }
 
 /// Tells the story and compares every line.
@@ -73,7 +76,14 @@ fn check_with(blueprint: &Blueprint, locks: &str, script: &str) {
 
 impl Story {
     fn new() -> Self {
-        Self { saga: None, journal: Vec::new(), now: Timestamp(0), epoch: 1, away: Away::default() }
+        Self {
+            saga: None,
+            journal: Vec::new(),
+            now: Timestamp(0),
+            epoch: 1,
+            away: Away::default(),
+            limit: JournalLimit::NONE,
+        }
     }
 
     fn happen(&mut self, blueprint: &Blueprint, locks: &str, what: &str) -> String {
@@ -87,7 +97,13 @@ impl Story {
             }
             ["wake"] => {
                 let owed = super::duties::duties(self.saga(), &self.away);
-                self.now = owed.wake_at.expect("it waits for a time").max(self.now);
+                self.now = owed.waits.wake_at.expect("it waits for a time").max(self.now);
+                return self.decide(&Input::Wake);
+            }
+            // So many more bytes, and the journal is full.
+            ["room", bytes] => {
+                let bytes: usize = bytes.parse().expect("bytes");
+                self.limit = JournalLimit::of(self.saga().journal_bytes + bytes);
                 return self.decide(&Input::Wake);
             }
             ["away"] => {
@@ -121,12 +137,13 @@ impl Story {
             id: SagaId::parse("story").unwrap(),
             definition: blueprint.build(),
             version_asked: 0,
-            input: Json::from_value(&serde_json::json!({ "items": [1, 2, 3] })),
+            input: Json::from_value(&serde_json::json!({ "items": [1, 2, 3], "note": "x".repeat(8_000) })),
             labels: Arc::default(),
             locks_held: locks.is_empty(),
             locks,
         };
-        let context = Context { now: self.now, epoch: self.epoch, reach: &self.away };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
         let Decision { facts, next, .. } = start(new, &context);
         let told = telling::facts(&next, &facts[1..]);
         (self.saga, self.journal) = (Some(next), facts);
@@ -134,7 +151,8 @@ impl Story {
     }
 
     fn decide(&mut self, input: &Input) -> String {
-        let context = Context { now: self.now, epoch: self.epoch, reach: &self.away };
+        let context =
+            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
         match decide(self.saga(), input, &context) {
             Err(Rejection::Precondition(_)) => "no: not now".to_owned(),
             Err(Rejection::Invalid { field, .. }) => format!("no: {field} is wrong"),
@@ -166,6 +184,7 @@ impl Story {
             ["retry", step] => act(Act::RetryNow { step: Some(step.to_owned()) }),
             ["skip", step] => act(Act::Skip { step: step.to_owned() }),
             ["resolve", step, "done"] => resolve(step, Resolution::Done(Json::null())),
+            ["resolve", step, "big"] => resolve(step, Resolution::Done(big())),
             ["resolve", step, "failed"] => resolve(step, Resolution::Failed),
             ["resolve", step, "compensated"] => resolve(step, Resolution::Compensated),
             ["abandon", ref steps @ ..] => {
@@ -175,6 +194,7 @@ impl Story {
                 let (at, phase, _) = self.call(call);
                 let outcome = match answer {
                     "done" => Completion::Done(Json::null()),
+                    "big" => Completion::Done(big()),
                     _ => Completion::Refused(refusal()),
                 };
                 Input::Complete { at, phase, outcome }
@@ -183,6 +203,7 @@ impl Story {
                 let (at, phase, attempt) = self.call(call);
                 let outcome = match answer {
                     "done" => Outcome::Done(Json::null()),
+                    "big" => Outcome::Done(big()),
                     "refuse" => Outcome::Refused(refusal()),
                     "lose" => Outcome::Unknown("no answer".to_owned()),
                     "delay" => Outcome::Pending(None),
@@ -212,6 +233,11 @@ impl Story {
         };
         (at, phase, words.get(1).map_or(latest, |attempt| attempt.parse().expect("an attempt")))
     }
+}
+
+/// A large output.
+fn big() -> Json {
+    Json::from_value(&"x".repeat(10_000).into())
 }
 
 fn refusal() -> Refusal {

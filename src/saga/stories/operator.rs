@@ -124,7 +124,8 @@ fn a_dry_run_shows_what_would_follow() {
         story.happen(&blueprint, "", what);
     }
     let input = story.input(&["skip", "a"]);
-    let context = Context { now: story.now, epoch: story.epoch, reach: &story.away };
+    let context =
+        Context { now: story.now, epoch: story.epoch, reach: &story.away, journal_limit: story.limit };
     let before = story.saga().clone();
     let would = decide(&before, &input, &context).unwrap();
     assert!(*story.saga() == before, "nothing changed");

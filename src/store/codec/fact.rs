@@ -22,6 +22,7 @@ mod tests {
     use super::super::samples;
     use super::*;
     use crate::saga::event::Event;
+    use crate::saga::room::fact_bytes;
     use proptest::prelude::*;
 
     /// Written by the first version. It is never written anew: new versions must read it.
@@ -74,6 +75,14 @@ mod tests {
         #[test]
         fn every_fact_reads_back_as_it_was_written(facts in prop::collection::vec(samples::facts(), 0..6)) {
             prop_assert_eq!(decode_facts(&encode_facts(&facts)).unwrap(), facts);
+        }
+
+        #[test]
+        fn no_fact_takes_more_than_the_rules_count_for_it(fact in samples::facts()) {
+            // A store may put a head of its own before the facts of a commit.
+            let stored = 16 + encode_facts(std::slice::from_ref(&fact)).len();
+            let counted = fact_bytes(&fact.event);
+            prop_assert!(stored <= counted, "{} takes {stored}, counted {counted}", fact.event.type_name());
         }
 
         #[test]

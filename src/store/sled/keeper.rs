@@ -163,6 +163,9 @@ impl Keeper {
         while let Some(Retention { ended_before, limit, reply }) = work.retention.pop_front() {
             let deleted = self.delete_oldest(history, ended_before, limit);
             let fatal = deleted.as_ref().err().filter(|error| is_fatal(error)).cloned();
+            if let Some(error) = &fatal {
+                self.shared.fail(error);
+            }
             // A caller that has gone away needs no answer.
             drop(reply.send(deleted));
             fatal.map_or(Ok(()), Err)?;

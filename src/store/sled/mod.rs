@@ -67,7 +67,7 @@ pub use compact::{CompactProgress, compact};
 pub use error::OpenError;
 pub use verify::{Problem, VerifyReport, verify};
 
-use super::checks::{SAGA_BYTES_MAX, check_batch};
+use super::checks::{SAGA_BYTES_MAX, check_batch, check_size};
 use super::codec::CodecError;
 use super::codec::records::{
     decode_definition, decode_registration, decode_ticket, encode_definition, encode_registration,
@@ -113,6 +113,8 @@ pub struct SledOptions {
     pub saga_bytes_max: usize,
     /// Hears how long each sync to stable storage took.
     pub on_sync: Option<SyncObserver>,
+    /// Hears that the store has failed: nothing is acknowledged any more.
+    pub on_failure: Option<FailureObserver>,
 }
 
 /// Hears how long a sync to stable storage took.
@@ -133,6 +135,25 @@ impl std::fmt::Debug for SyncObserver {
     }
 }
 
+/// Hears that the store has failed, whoever was writing then. The process must end: only a new start
+/// finds out what is stored.
+#[derive(Clone)]
+pub struct FailureObserver(Arc<dyn Fn(&StoreError) + Send + Sync>);
+
+impl FailureObserver {
+    /// Calls `hear` once, from a thread of the store, before any caller is told; it must not block.
+    #[must_use]
+    pub fn new(hear: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl std::fmt::Debug for FailureObserver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureObserver")
+    }
+}
+
 impl SledOptions {
     /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast,
     /// 16 MiB for a saga.
@@ -147,6 +168,7 @@ impl SledOptions {
             ballast_bytes: 64 * MIB,
             saga_bytes_max: SAGA_BYTES_MAX,
             on_sync: None,
+            on_failure: None,
         }
     }
 }
@@ -197,6 +219,7 @@ impl SledStore {
             history_known: watch::Sender::new(false),
             live: RwLock::new(census.live),
             failed: OnceLock::new(),
+            on_failure: options.on_failure.clone(),
             closed: false.into(),
             figures: Figures { on_sync: options.on_sync.clone(), ..Figures::default() },
             queue: Queue::default(),
@@ -303,12 +326,9 @@ impl SledStore {
 
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
-        let bytes = usize::try_from(before + write.journal_bytes).unwrap_or(usize::MAX);
-        let limit = self.saga_bytes_max;
-        if bytes > limit {
-            return Err(StoreError::TooLarge { saga: write.id.clone(), bytes, limit });
-        }
-        Ok(())
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let size = (bytes(before), bytes(write.journal_bytes));
+        check_size(&write.id, write.status, size, self.saga_bytes_max)
     }
 
     async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
@@ -399,6 +419,10 @@ impl Drop for SledStore {
 impl Store for SledStore {
     fn identity(&self) -> &StoreIdentity {
         &self.shared.identity
+    }
+
+    fn saga_bytes_max(&self) -> usize {
+        self.saga_bytes_max
     }
 
     fn commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> BoxFuture<'_, Result<Receipt, StoreError>> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use rustix::fs::{Advice, fadvise};
 
 use super::error::{OpenError, panic_text};
 use super::keys::Family;
@@ -109,7 +110,9 @@ impl Part {
     /// Writes a batch and returns once it is on stable storage, with the time the sync took. After
     /// an error nothing is known of what is stored, and the database must not be written again.
     pub fn apply(&self, changes: Changes) -> Result<Duration, StoreError> {
-        let failed = |cause: String| StoreError::SyncFailed { cause };
+        let failed = |operation: &str, cause: &dyn std::fmt::Display| StoreError::SyncFailed {
+            cause: format!("{}: {operation}: {cause}", self.dir.display()),
+        };
         let db = self.db()?;
         let written = catch_unwind(AssertUnwindSafe(|| {
             db.apply_batch(changes.batch)?;
@@ -117,12 +120,15 @@ impl Part {
         }));
         match written {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(failed(format!("{}: {error}", self.dir.display()))),
-            Err(panic) => return Err(failed(format!("{}: {}", self.dir.display(), panic_text(&*panic)))),
+            Ok(Err(error)) => return Err(failed("writing a batch", &error)),
+            Err(panic) => return Err(failed("writing a batch", &panic_text(&*panic))),
         }
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        self.sync().map_err(|error| failed(format!("{}: {error}", self.dir.display())))?;
+        if let Err(error) = self.sync() {
+            self.forget_cached();
+            return Err(failed("fdatasync", &error));
+        }
         Ok(watch.elapsed())
     }
 
@@ -132,6 +138,14 @@ impl Part {
             return Err(std::io::Error::other("an injected failure"));
         }
         self.sync_handle.sync_data()
+    }
+
+    /// After a failed sync the kernel may take pages for clean that never reached the device, and show
+    /// them to the next process, which would take them for stored. Without them it reads the device.
+    fn forget_cached(&self) {
+        if let Err(error) = fadvise(&self.sync_handle, 0, None, Advice::DontNeed) {
+            tracing::warn!(%error, file = %self.data_file().display(), "cached pages could not be dropped");
+        }
     }
 
     /// Lets the next sync fail, once: nobody may try it again and believe it.

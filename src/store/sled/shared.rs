@@ -9,9 +9,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use super::SyncObserver;
 use super::live::Live;
 use super::part::Part;
+use super::{FailureObserver, SyncObserver};
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::store::{StoreError, StoreIdentity};
 
@@ -28,6 +28,7 @@ pub struct Shared {
     pub live: RwLock<Live>,
     /// Set once, when a write or a sync failed: nothing is acknowledged any more.
     pub failed: OnceLock<StoreError>,
+    pub on_failure: Option<FailureObserver>,
     pub closed: AtomicBool,
     pub figures: Figures,
     pub queue: Queue,
@@ -53,11 +54,15 @@ impl Shared {
         })
     }
 
-    /// Stops acknowledging for good.
+    /// Stops acknowledging for good. It is heard of before anybody is refused because of it.
     pub fn fail(&self, error: &StoreError) {
-        if self.failed.set(error.clone()).is_ok() {
+        self.failed.get_or_init(|| {
             tracing::error!(%error, dir = %self.dir.display(), "the store has stopped");
-        }
+            if let Some(FailureObserver(hear)) = &self.on_failure {
+                hear(error);
+            }
+            error.clone()
+        });
     }
 
     /// The history; waits until it is open. Never called on an async thread before it is.

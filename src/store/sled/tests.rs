@@ -111,6 +111,33 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
 }
 
 #[tokio::test]
+async fn a_failure_is_heard_of_once_and_before_anybody_is_refused() {
+    for fails_in_history in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (tell, heard) = std::sync::mpsc::channel();
+        let on_failure = FailureObserver::new(move |error| tell.send(error.to_string()).unwrap());
+        let on_failure = Some(on_failure);
+        let store = SledStore::open(SledOptions { on_failure, ..options(dir.path()) }).unwrap();
+        let bench = OnDisk { store, dir };
+        let first = start("a", 1);
+        commit(&bench, &[first.clone(), end(&first)]).await;
+        let shared = &bench.store.shared;
+        let part = if fails_in_history { shared.history().unwrap() } else { &shared.open };
+        part.fail_next_sync();
+        let error = if fails_in_history {
+            bench.store.delete_ended(Timestamp(0), 1).await.unwrap_err()
+        } else {
+            suite::try_commit(&bench, vec![start("b", 1)]).await.unwrap_err()
+        };
+        let cause = error.to_string();
+        assert!(cause.contains(&part.dir().display().to_string()) && cause.contains("fdatasync"), "{cause}");
+        assert_eq!(heard.try_recv().unwrap(), cause);
+        suite::try_commit(&bench, vec![start("c", 1)]).await.unwrap_err();
+        assert!(heard.try_recv().is_err(), "it is told once");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_sync_of_the_history_stops_everything_too() {
     let bench = OnDisk::create().await;
     let first = start("a", 1);

@@ -171,6 +171,33 @@ pub(crate) async fn a_saga_over_the_limit_is_refused<B: Bench>() {
     assert_holds(&bench, &[&first]).await;
 }
 
+pub(crate) async fn a_saga_at_the_limit_can_still_be_ended<B: Bench>() {
+    let bench = B::create().await;
+    assert_eq!(bench.store().saga_bytes_max(), SAGA_BYTES_MAX);
+    let emit = |bytes: usize| {
+        let data = Json::trusted(large_text(bytes));
+        Event::EventEmitted { topic: "t".into(), key: "k".into(), data }
+    };
+    let first = start("a", 1);
+    let full = then(&first, SagaStatus::Blocked, vec![emit(SAGA_BYTES_MAX - 4_096)]);
+    commit(&bench, std::slice::from_ref(&first)).await;
+    commit(&bench, std::slice::from_ref(&full)).await;
+    let further = then(&full, SagaStatus::Blocked, vec![emit(8_192)]);
+    let error = try_commit(&bench, vec![further]).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }));
+
+    let end = |bytes| {
+        then(&full, SagaStatus::Abandoned, vec![emit(bytes), Event::SagaAbandoned { steps: Vec::new() }])
+    };
+    let huge = try_commit(&bench, vec![end(SAGA_BYTES_MAX)]).await.unwrap_err();
+    assert!(matches!(huge, StoreError::TooLarge { .. }), "even an end has its limit");
+    let ended = end(8_192);
+    commit(&bench, std::slice::from_ref(&ended)).await;
+    assert_holds(&bench, &[&first, &full, &ended]).await;
+    let bench = bench.reopen().await;
+    assert_holds(&bench, &[&first, &full, &ended]).await;
+}
+
 pub(crate) async fn ids_that_begin_alike_do_not_mix<B: Bench>() {
     let bench = B::create().await;
     let ids = ["a", "a/b", "a-", "ab", "a:", "a/b/c", &"a".repeat(200), &"a".repeat(199)];

@@ -46,6 +46,7 @@ macro_rules! store_suite {
             facts_come_in_pages,
             a_large_input_survives,
             a_saga_over_the_limit_is_refused,
+            a_saga_at_the_limit_can_still_be_ended,
             ids_that_begin_alike_do_not_mix,
             a_late_write_keeps_an_ended_saga_ended,
             reopening_keeps_everything,

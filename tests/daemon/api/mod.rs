@@ -9,6 +9,7 @@ mod fan_out;
 mod filters;
 mod forward;
 mod json_limits;
+mod large;
 mod lists;
 mod locks;
 mod outcomes;

@@ -25,6 +25,7 @@ const RENAME: u32 = 5;
 const UNLINK: u32 = 6;
 const MKDIR: u32 = 7;
 const RMDIR: u32 = 8;
+const SYNC_FAILED: u32 = 9;
 
 /// Builds the shim with the machine's C compiler; its path.
 pub fn build_shim(folder: &Path) -> Result<PathBuf> {
@@ -94,6 +95,8 @@ pub struct Disk {
     pub records: usize,
     /// Syncs among them.
     pub syncs: usize,
+    /// Syncs that failed.
+    pub failed_syncs: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,7 @@ impl Disk {
             kept_names: BTreeMap::new(),
             records: 0,
             syncs: 0,
+            failed_syncs: 0,
         };
         let mut open = vec![folder.canonicalize()?];
         while let Some(folder) = open.pop() {
@@ -161,6 +165,11 @@ impl Disk {
             WRITE => self.file(path)?.unsynced.push(Change::Write(offset, data.to_vec())),
             TRUNCATE => self.file(path)?.unsynced.push(Change::Truncate(offset)),
             SYNC => self.sync(path)?,
+            SYNC_FAILED => {
+                // What was to be synced is lost: a later sync that succeeds does not bring it back.
+                self.failed_syncs += 1;
+                self.file(path)?.unsynced.clear();
+            }
             RENAME => {
                 let to = PathBuf::from(std::str::from_utf8(data)?);
                 let moved: Vec<(PathBuf, Entry)> = self
@@ -271,6 +280,7 @@ fn a_cut_disk_keeps_what_was_synced_and_nothing_that_was_not() {
             kept_names: disk.kept_names.clone(),
             records: 0,
             syncs: 0,
+            failed_syncs: 0,
         };
         copy.cut_power(&folder, &target, &mut Chance::seeded(seed)).unwrap();
         let content = fs::read(target.join("kept")).unwrap();

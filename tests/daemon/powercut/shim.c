@@ -5,6 +5,13 @@
  * process dies at once. Whoever reads the log can tell what a disk that lost all it was not told
  * to keep would hold. Syncs are only recorded, not carried out: the log is the disk.
  *
+ * The disk can be made to fail on order. POWERCUT_FAIL names a file, not below POWERCUT_DIR, that is
+ * looked for at each sync and write. "sync NAME" in it: the next sync of that file (NAME is relative
+ * to POWERCUT_DIR) fails with EIO, once for each descriptor that is open on it, as Linux does it: a
+ * sync that is tried again succeeds and has stored nothing. "write NAME": the next write to that file
+ * is cut short and those after it fail with ENOSPC, for as long as the order stands. A failed sync is
+ * recorded as such, a failed write is none.
+ *
  * A record: u32 kind, u32 path length, u64 offset, u64 data length, path, data (host byte order).
  */
 #define _GNU_SOURCE
@@ -24,12 +31,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, SYNC = 4, RENAME = 5, UNLINK = 6, MKDIR = 7, RMDIR = 8 };
+enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, SYNC = 4, RENAME = 5, UNLINK = 6, MKDIR = 7, RMDIR = 8, SYNC_FAILED = 9 };
 
 #define FILES_MAX 65536
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[FILES_MAX]; /* the watched path behind each descriptor, or NULL */
+static char is_told[FILES_MAX]; /* of the failed sync, by descriptor */
+static const char *order_path;
+static int is_full;
 static char root[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
@@ -43,6 +53,7 @@ static void start(void)
         return;
     root_length = strlen(root);
     cut_at = strtoul(at, NULL, 10);
+    order_path = getenv("POWERCUT_FAIL");
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     unsetenv("LD_PRELOAD"); /* children keep their power */
 }
@@ -84,6 +95,21 @@ static void record(uint32_t kind, const char *path, uint64_t offset, const void 
     }
 }
 
+/* Whether `act` on the file at `path` is ordered to fail. */
+static int is_to_fail(const char *act, const char *path)
+{
+    char order[PATH_MAX], wanted[PATH_MAX + 16];
+    int from = order_path ? (int)syscall(SYS_openat, AT_FDCWD, order_path, O_RDONLY | O_CLOEXEC) : -1;
+    if (from < 0)
+        return 0;
+    long length = syscall(SYS_read, from, order, sizeof order - 1);
+    syscall(SYS_close, from);
+    order[length > 0 ? length : 0] = 0;
+    const char *name = path + root_length;
+    snprintf(wanted, sizeof wanted, "%s %s", act, *name == '/' ? name + 1 : name);
+    return strcmp(order, wanted) == 0;
+}
+
 static void opened(int fd, const char *path, int flags, int existed)
 {
     char full[PATH_MAX];
@@ -91,6 +117,7 @@ static void opened(int fd, const char *path, int flags, int existed)
         return;
     free(paths[fd]);
     paths[fd] = strdup(full);
+    is_told[fd] = 0;
     if (!existed)
         record(CREATE, full, 0, NULL, 0);
     else if (flags & O_TRUNC)
@@ -139,6 +166,7 @@ static int duplicated(int from, int to)
     if (to >= 0 && to < FILES_MAX) {
         free(paths[to]);
         paths[to] = watched(from) ? strdup(paths[from]) : NULL;
+        is_told[to] = watched(from) && is_told[from];
     }
     return to;
 }
@@ -171,6 +199,15 @@ static ssize_t written(int fd, const void *data, size_t length, off64_t offset, 
 {
     pthread_mutex_lock(&lock);
     const char *path = watched(fd);
+    if (path && is_to_fail("write", path)) {
+        if (is_full || length < 2) {
+            pthread_mutex_unlock(&lock);
+            errno = ENOSPC;
+            return -1;
+        }
+        is_full = 1;
+        length /= 2;
+    }
     if (path && !is_positioned) {
         int flags = (int)syscall(SYS_fcntl, fd, F_GETFL, 0);
         struct stat now;
@@ -226,10 +263,14 @@ static int synced(int fd, long number)
     if (!watched(fd))
         return (int)syscall(number, fd);
     pthread_mutex_lock(&lock);
+    int fails = watched(fd) && !is_told[fd] && is_to_fail("sync", paths[fd]);
+    if (fails)
+        is_told[fd] = 1;
     if (watched(fd))
-        record(SYNC, paths[fd], 0, NULL, 0);
+        record(fails ? SYNC_FAILED : SYNC, paths[fd], 0, NULL, 0);
     pthread_mutex_unlock(&lock);
-    return 0;
+    errno = fails ? EIO : 0;
+    return fails ? -1 : 0;
 }
 int fsync(int fd) { return synced(fd, SYS_fsync); }
 int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }

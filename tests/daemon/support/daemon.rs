@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 use sagad::proto::definition_service_client::DefinitionServiceClient;
 use sagad::proto::operations_service_client::OperationsServiceClient;
 use sagad::proto::registry_service_client::RegistryServiceClient;
@@ -16,9 +17,17 @@ use tonic::transport::{Channel, Endpoint};
 /// How long a daemon may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
+/// How long a daemon may take to end that cannot go on.
+const ENDED_WITHIN: Duration = Duration::from_mins(1);
+/// Largest answer a client takes: a saga is shown with all its outputs.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
     child: Child,
+    log: tempfile::NamedTempFile,
+    /// Its standard output, line by line; closed when it has ended.
+    output: Mutex<mpsc::Receiver<String>>,
     /// Its gRPC address.
     pub grpc: String,
     /// Its HTTP address.
@@ -92,7 +101,7 @@ impl Launch {
                         found.map(str::to_owned).with_context(|| format!("{name} is missing in {line:?}"))
                     };
                     let (grpc, http) = (address("grpc=")?, address("http=")?);
-                    return Ok(Ok(Daemon { child, grpc, http }));
+                    return Ok(Ok(Daemon { child, log, output: Mutex::new(told), grpc, http }));
                 }
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -117,7 +126,7 @@ impl Daemon {
 
     /// A client of `SagaService`.
     pub fn sagas(&self) -> SagaServiceClient<Channel> {
-        SagaServiceClient::new(self.channel())
+        SagaServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_MAX_BYTES)
     }
 
     /// A client of `DefinitionService`.
@@ -132,7 +141,7 @@ impl Daemon {
 
     /// A client of `OperationsService`.
     pub fn operations(&self) -> OperationsServiceClient<Channel> {
-        OperationsServiceClient::new(self.channel())
+        OperationsServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_MAX_BYTES)
     }
 
     /// Kills it as hard as can be and waits until it is gone.
@@ -145,6 +154,23 @@ impl Daemon {
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
+    }
+
+    /// Waits until it ends by itself, and not for ever.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        let output = self.output.get_mut();
+        loop {
+            match output.recv_timeout(ENDED_WITHIN) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(self.child.wait()?),
+                Err(mpsc::RecvTimeoutError::Timeout) => bail!("the daemon goes on: {}", self.errors()?),
+            }
+        }
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.log.path())?)
     }
 
     /// Its process id.

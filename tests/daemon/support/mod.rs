@@ -6,3 +6,4 @@ pub mod participant;
 pub mod play;
 pub mod shared;
 pub mod wire;
+pub mod world;

@@ -40,6 +40,23 @@ pub async fn call_anything(channel: Channel, path: &'static str) -> Result<Bytes
     Ok(client.unary(Request::new(Bytes::new()), path, Verbatim).await?.into_inner())
 }
 
+/// Begins a start whose message never comes, over the channel's connection. It is under way once this
+/// returns, and in flight until the answer is dropped.
+pub async fn begin_start(channel: Channel) -> Result<BoxFuture<StartSagaResponse, Status>, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = http::uri::PathAndQuery::from_static("/sagad.v1.SagaService/StartSaga");
+    let mut begun: BoxFuture<StartSagaResponse, Status> = Box::pin(async move {
+        let codec = tonic_prost::ProstCodec::<RawStart, StartSagaResponse>::default();
+        let message = Request::new(tokio_stream::pending());
+        client.client_streaming(message, path, codec).await.map(Response::into_inner)
+    });
+    match futures::poll!(&mut begun) {
+        std::task::Poll::Pending => Ok(begun),
+        std::task::Poll::Ready(answer) => Err(answer.err().unwrap_or_else(|| Status::internal("answered"))),
+    }
+}
+
 /// A participant that answers every call with the same bytes as its message.
 pub struct Babbler {
     /// Where it listens.
