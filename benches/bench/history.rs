@@ -11,7 +11,7 @@ use crate::parts::drive;
 use crate::records::{TRANSITIONS, life};
 use crate::rig::{Home, Participants, Rig, Setup};
 use crate::sagas::{Kind, ORDER3};
-use crate::usage::{on_disk, resident_mib, written};
+use crate::usage::{databases, resident_mib, written};
 
 const PART: &str = "history";
 /// Sagas in flight.
@@ -49,13 +49,13 @@ pub async fn history(
         "sagas/s",
     );
     found.read(PART, "the records themselves, each", each(filled.logical_bytes), "bytes");
-    found.read(PART, "on disk for each", each(on_disk(&full.store())?), "bytes");
+    found.read(PART, "on disk for each", each(databases(&full.store())?), "bytes");
     let amplified = (written(me)? - wrote) as f64 / filled.logical_bytes as f64;
     found.read(PART, "filled: bytes written / records", amplified, "times");
 
-    let empty = Home::fresh(&dir.join("empty"), shop, Setup::default())?.start().await?;
-    empty.register(ORDER3).await?;
+    // The addresses of the second are looked for while the first one has its own.
     let full = full.start().await?;
+    let empty = Rig::start(&dir.join("empty"), shop, ORDER3).await?;
     let first = full.answered_after.as_secs_f64() * 1e3;
     found.read(PART, "full: answers after a good end", first, "ms");
     let (empty, full) = throughput(&mut found, empty, full, span / TURNS).await?;

@@ -32,11 +32,11 @@ pub async fn record(dir: &Path, shop: &Participants, span: Duration, file: &Path
     let times = drive(&rig, Kind::ORDER3, CALLERS, span, || Ok(())).await?;
     let ended = perf.wait().await.context("wait for perf")?;
     anyhow::ensure!(ended.success(), "perf ended with {ended}: is kernel.perf_event_paranoid above 1?");
-    eprintln_rate(times.per_second);
+    tell(times.per_second);
     rig.end().await
 }
 
 #[expect(clippy::print_stderr, reason = "a program talks to its terminal")]
-fn eprintln_rate(per_second: f64) {
+fn tell(per_second: f64) {
     eprintln!("sampled at {per_second:.0} sagas/s");
 }

@@ -15,7 +15,7 @@ use crate::overload::part_of;
 use crate::parts::count;
 use crate::rig::{Participants, Rig, Setup};
 use crate::sagas::{Kind, ORDER3, check, request};
-use crate::usage::on_disk;
+use crate::usage::databases;
 
 const PART: &str = "retention";
 /// How long ended sagas are kept; the daemon looks four times as often.
@@ -61,11 +61,11 @@ pub async fn retention(dir: &Path, shop: &Participants) -> anyhow::Result<Findin
             times.push(ms.context("a start panicked")??);
         }
         if full.is_none() && watch.elapsed() >= RETAIN * FULL_AFTER {
-            full = Some(on_disk(&rig.store())?);
+            full = Some(databases(&rig.store())?);
         }
     }
     let full = full.context("the load was too short")? as f64;
-    let end = on_disk(&rig.store())? as f64;
+    let end = databases(&rig.store())? as f64;
     let kept = count(&rig, "COMPLETED").await? as f64;
     rig.end().await?;
     found.read(PART, "sagas ended", times.len() as f64, "");

@@ -143,6 +143,7 @@ impl Home {
             anyhow::ensure!(waits, "the daemon does not answer: {status}");
             tokio::time::sleep(READY_PAUSE).await;
         }
+        process.still_runs()?;
         Ok(Rig { process, channels, started, answered_after: started.elapsed(), home: self })
     }
 

@@ -51,8 +51,13 @@ pub fn written(pid: u32) -> anyhow::Result<u64> {
     line.trim().parse().context("read write_bytes")
 }
 
-/// Bytes that the files below `dir` take on the disk.
-pub fn on_disk(dir: &Path) -> anyhow::Result<u64> {
+/// Bytes that the databases of the store in `dir` take on the disk; the ballast beside them is not
+/// theirs.
+pub fn databases(dir: &Path) -> anyhow::Result<u64> {
+    Ok(on_disk(&dir.join("open"))? + on_disk(&dir.join("history"))?)
+}
+
+fn on_disk(dir: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir).with_context(|| format!("look into {}", dir.display()))? {
         let path = entry.with_context(|| format!("look into {}", dir.display()))?.path();
