@@ -11,6 +11,7 @@ use tonic::transport::Channel;
 use crate::parts::count;
 use crate::rig::{Home, Rig};
 use crate::sagas::{Kind, check, request};
+use crate::usage::cpu;
 
 /// The pause between two looks at whether everything has settled.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
@@ -26,6 +27,9 @@ pub struct Recovery {
     pub first_ended: Duration,
     /// Until nothing was open any more but what waits for something far away.
     pub settled: Duration,
+    /// The daemon's processor time until it answered, and until all of this was over.
+    pub answered_cpu: Duration,
+    pub settled_cpu: Duration,
 }
 
 impl Recovery {
@@ -35,6 +39,8 @@ impl Recovery {
             answered: self.answered.max(other.answered),
             first_ended: self.first_ended.max(other.first_ended),
             settled: self.settled.max(other.settled),
+            answered_cpu: self.answered_cpu.max(other.answered_cpu),
+            settled_cpu: self.settled_cpu.max(other.settled_cpu),
         }
     }
 }
@@ -92,8 +98,9 @@ pub async fn recover(home: Home, left: u64) -> anyhow::Result<(Rig, Recovery)> {
     };
     let (first_ended, settled) = tokio::join!(first, settled);
     let (first_ended, settled) = (first_ended?, settled?);
-    let answered = rig.answered_after;
-    Ok((rig, Recovery { answered, first_ended, settled }))
+    let (answered, answered_cpu) = (rig.answered_after, rig.answered_cpu);
+    let settled_cpu = cpu(rig.pid()?)?;
+    Ok((rig, Recovery { answered, first_ended, settled, answered_cpu, settled_cpu }))
 }
 
 /// Fails unless each of these sagas has completed or was never stored.

@@ -60,6 +60,9 @@ fn judge(found: &mut Findings, when: &str, rig: &Rig, recovery: Recovery) -> any
     found.read(PART, format!("{when}: resident when settled"), resident_mib(pid)?, "MiB");
     let first_ended = recovery.first_ended.as_secs_f64();
     found.read(PART, format!("{when}: a new saga has ended after"), first_ended, "s");
+    let cpu = |of: Duration| of.as_secs_f64();
+    found.read(PART, format!("{when}: CPU until it answered"), cpu(recovery.answered_cpu), "s");
+    found.read(PART, format!("{when}: CPU until all had settled"), cpu(recovery.settled_cpu), "s");
     let bar = |what: &str, took: Duration, most: Duration| {
         Bar::at_most(format!("open: {when}, {what} after, s"), took.as_secs_f64(), most.as_secs_f64())
     };

@@ -15,7 +15,7 @@ use crate::findings::Findings;
 use crate::parts::{count, drive};
 use crate::rig::{Participants, Rig, Setup};
 use crate::sagas::{Kind, ORDER3, check, request};
-use crate::usage::resident_mib;
+use crate::usage::{cpu, resident_mib};
 
 const PART: &str = "overload";
 /// Calls that the depot takes at once: with 20 ms for each, 400 sagas a second.
@@ -47,6 +47,8 @@ struct Flood {
     first_failure: Option<String>,
     /// Sagas that the daemon ended a second, in the latter three quarters.
     ended_per_second: f64,
+    /// The daemon's processor time for each start that was sent, in microseconds.
+    cpu_us: f64,
     half_mib: f64,
     end_mib: f64,
 }
@@ -102,6 +104,7 @@ impl Flood {
         read("refused", self.refused_ms.len() as f64, "");
         read("p99 of these", part_of(&self.refused_ms, 990), "ms");
         read("failed otherwise", self.failed as f64, "");
+        read("the daemon's CPU for each start sent", self.cpu_us, "µs");
         read("resident before", before_mib, "MiB");
         read("resident at half", self.half_mib, "MiB");
         read("resident at the end", self.end_mib, "MiB");
@@ -146,6 +149,7 @@ async fn flood(rig: &Rig, kind: Kind, rate: f64, span: Duration) -> anyhow::Resu
     let mut running = JoinSet::new();
     let mut ended_at_quarter = None;
     let (between, mut due) = (Duration::from_secs_f64(1.0 / rate), Duration::ZERO);
+    let used = cpu(pid)?;
     let watch = Stopwatch::start();
     while watch.elapsed() < span {
         while due <= watch.elapsed() {
@@ -168,6 +172,7 @@ async fn flood(rig: &Rig, kind: Kind, rate: f64, span: Duration) -> anyhow::Resu
     let (before, from) = ended_at_quarter.context("the flood was too short")?;
     let ended = count(rig, "COMPLETED").await? - before;
     flood.ended_per_second = ended as f64 / watch.elapsed().saturating_sub(from).as_secs_f64();
+    flood.cpu_us = cpu(pid)?.saturating_sub(used).as_secs_f64() * 1e6 / flood.sent.max(1) as f64;
     flood.end_mib = resident_mib(pid)?;
     Ok(flood)
 }

@@ -35,6 +35,8 @@ pub async fn restart(dir: &Path, shop: &Participants, span: Duration) -> anyhow:
     found.bars.push(Bar::at_most("restart: idle, MiB", idle_mib, IDLE_MIB_MAX));
     let worst = killed(rig, span).await?;
     found.read(PART, "C=64 killed: answers after", worst.answered.as_secs_f64() * 1e3, "ms");
+    found.read(PART, "C=64 killed: CPU until it answered", worst.answered_cpu.as_secs_f64() * 1e3, "ms");
+    found.read(PART, "C=64 killed: CPU until settled", worst.settled_cpu.as_secs_f64() * 1e3, "ms");
     found.bars.push(Bar::at_most(
         "restart: C=64 killed, next saga ended after, s",
         worst.first_ended.as_secs_f64(),

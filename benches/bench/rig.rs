@@ -13,6 +13,8 @@ use sagad::proto::participant_service_client::ParticipantServiceClient;
 use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::usage::cpu;
+
 /// Connections of the client: callers are dealt out among them.
 pub const CHANNELS: usize = 4;
 /// How long a process may take to be ready.
@@ -144,7 +146,9 @@ impl Home {
             tokio::time::sleep(READY_PAUSE).await;
         }
         process.still_runs()?;
-        Ok(Rig { process, channels, started, answered_after: started.elapsed(), home: self })
+        let answered_after = started.elapsed();
+        let answered_cpu = cpu(process.pid().context("the daemon has ended")?)?;
+        Ok(Rig { process, channels, started, answered_after, answered_cpu, home: self })
     }
 
     /// Takes the store away.
@@ -160,8 +164,10 @@ pub struct Rig {
     home: Home,
     /// Since its process was started.
     pub started: Stopwatch,
-    /// The time from then until it answered.
+    /// The time from then until it answered, and the processor time that it used for it: what a
+    /// machine with others on it distorts less.
     pub answered_after: Duration,
+    pub answered_cpu: Duration,
 }
 
 impl Rig {
