@@ -15,7 +15,7 @@ use sagad::saga::input::{Context, Everyone, Input, Reply};
 use sagad::saga::json::Json;
 use sagad::saga::words::{Outcome, Phase};
 
-use crate::records::life;
+use crate::records::{Common, life_of};
 
 const CONTEXT: Context<'static> = Context { now: Timestamp(1_800_000_000_000), epoch: 1, reach: &Everyone };
 
@@ -46,8 +46,9 @@ fn done(step: u32) -> Input {
     })
 }
 
-fn journal() -> Vec<Fact> {
-    life(0, 1).into_iter().flat_map(|write| write.facts).collect()
+fn journal(definition: &Definition) -> Vec<Fact> {
+    let common = Common { run: 0, digest: definition.digest, begin: CONTEXT.now };
+    life_of(common, 1).into_iter().flat_map(|write| write.facts).collect()
 }
 
 #[divan::bench]
@@ -84,6 +85,7 @@ fn whole_life(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn replay_whole_life(bencher: Bencher<'_, '_>) {
-    let (definition, journal) = (order3(), journal());
+    let definition = order3();
+    let journal = journal(&definition);
     bencher.bench(|| replay(black_box(&journal), Arc::clone(&definition)).expect("a sound journal"));
 }
