@@ -16,8 +16,9 @@ use crate::saga::ids::SagaId;
 use crate::saga::input::Input;
 use crate::tasks::Death;
 
-/// How often ended sagas past their time are deleted.
-const RETENTION_EVERY: Duration = Duration::from_mins(1);
+/// How often ended sagas past their time are deleted, at most and at least; between these, they are
+/// kept a quarter of their time too long.
+const RETENTION_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Ended sagas deleted at once.
 const RETENTION_PAGE: usize = 1_000;
 /// Far wake-ups that are asked for at once, at least and at most.
@@ -147,6 +148,8 @@ pub(super) fn tell_all(shared: &Shared, mail: impl Fn() -> Mail) {
 }
 
 async fn forget_what_is_old(shared: Arc<Shared>) {
+    let (most_often, least_often) = RETENTION_EVERY;
+    let every = (shared.settings.retain / 4).clamp(most_often, least_often);
     loop {
         let ended_before = shared.clock.now() - shared.settings.retain;
         match shared.store.delete_ended(ended_before, RETENTION_PAGE).await {
@@ -154,6 +157,6 @@ async fn forget_what_is_old(shared: Arc<Shared>) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "ended sagas past their time could not be deleted"),
         }
-        tokio::time::sleep(RETENTION_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }

@@ -293,6 +293,8 @@ pub struct StoreStats {
     pub outbox_records: u64,
     /// Sagas in the open part.
     pub open_sagas: u64,
+    /// Ended sagas that still lie among the open ones, on their way to the history.
+    pub unmoved_sagas: u64,
     /// Whether starts should be refused because the disk is nearly full.
     pub disk_low: bool,
 }

@@ -110,6 +110,11 @@ impl Live {
         entry.is_some_and(|entry| entry.definition == *wanted)
     }
 
+    /// How many have ended and wait to be moved to the history.
+    pub fn unmoved(&self) -> usize {
+        self.sagas.len() - self.open.len()
+    }
+
     /// The sagas that have ended and wait to be moved to the history.
     pub fn ended(&self) -> Vec<SagaId> {
         let ended = self.sagas.iter().filter(|(_, entry)| entry.status.is_terminal());
