@@ -14,7 +14,6 @@ use super::marker::sync_dir;
 use super::records::{RowCounts, SENTINEL, Tail};
 use crate::clock::Stopwatch;
 use crate::store::StoreError;
-use crate::store::codec::CodecError;
 use crate::store::codec::frame::{self, Joiner, Row};
 
 /// The file that holds the data of a database.
@@ -109,24 +108,39 @@ impl Part {
     /// Writes a batch and returns once it is on stable storage, with the time the sync took. After
     /// an error nothing is known of what is stored, and the database must not be written again.
     pub fn apply(&self, changes: Changes) -> Result<Duration, StoreError> {
-        let failed = |cause: String| StoreError::SyncFailed { cause };
+        self.write(changes)?;
+        self.sync()
+    }
+
+    /// Writes a batch, which is one: all of it will be stored, or nothing, and nothing that is
+    /// written behind it without it. It is on stable storage behind the next [`Part::sync`].
+    pub fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let db = self.db()?;
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            db.apply_batch(changes.batch)?;
-            db.flush()
-        }));
-        match written {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(failed(format!("{}: {error}", self.dir.display()))),
-            Err(panic) => return Err(failed(format!("{}: {}", self.dir.display(), panic_text(&*panic)))),
-        }
+        self.guarded(|| db.apply_batch(changes.batch))
+    }
+
+    /// Returns once everything written is on stable storage, with the time the sync took.
+    pub fn sync(&self) -> Result<Duration, StoreError> {
+        let db = self.db()?;
+        self.guarded(|| db.flush().map(drop))?;
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        self.sync().map_err(|error| failed(format!("{}: {error}", self.dir.display())))?;
+        self.sync_file().map_err(|error| self.sync_failed(&error))?;
         Ok(watch.elapsed())
     }
 
-    fn sync(&self) -> std::io::Result<()> {
+    fn guarded(&self, write: impl FnOnce() -> ::sled::Result<()>) -> Result<(), StoreError> {
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(written) => written.map_err(|error| self.sync_failed(&error)),
+            Err(panic) => Err(self.sync_failed(&panic_text(&*panic))),
+        }
+    }
+
+    fn sync_failed(&self, cause: &impl std::fmt::Display) -> StoreError {
+        StoreError::SyncFailed { cause: format!("{}: {cause}", self.dir.display()) }
+    }
+
+    fn sync_file(&self) -> std::io::Result<()> {
         #[cfg(test)]
         if self.sync_fails.swap(false, std::sync::atomic::Ordering::SeqCst) {
             return Err(std::io::Error::other("an injected failure"));
@@ -278,10 +292,4 @@ impl Changes {
             self.remove(counts, family, frame::part_key(record_key, part));
         }
     }
-}
-
-/// A shorter way to name the error of a record.
-pub fn codec_error(what: impl Into<String>) -> impl FnOnce(CodecError) -> StoreError {
-    let what = what.into();
-    move |cause| StoreError::Damaged { what, cause: cause.to_string() }
 }
