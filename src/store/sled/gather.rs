@@ -16,7 +16,7 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A batch of so many saga writes is waited behind.
 const BUSY_WRITES: usize = 12;
 /// How long, at most.
-const WAIT: Duration = Duration::from_micros(500);
+const WAIT: Duration = Duration::from_micros(300);
 
 /// Takes requests from the queue, a group at a time.
 #[derive(Debug, Default)]
