@@ -100,12 +100,12 @@ pub struct Census {
     /// Sagas that cannot be read, and why.
     pub damaged: Vec<(SagaId, String)>,
     /// The saga whose records are being read.
-    saga: Option<Sum>,
+    saga: Option<Reading>,
 }
 
 /// What the records of one saga add up to.
 #[derive(Debug)]
-struct Sum {
+struct Reading {
     id: SagaId,
     first_seq: u64,
     sum: u32,
@@ -177,7 +177,7 @@ impl Census {
             self.finish_saga();
         }
         self.sum = self.sum.wrapping_add(found.sum);
-        let saga = self.saga.get_or_insert_with(|| Sum { id, first_seq, sum: 0, entry: None, damage: None });
+        let saga = self.saga.get_or_insert(Reading { id, first_seq, sum: 0, entry: None, damage: None });
         saga.sum = saga.sum.wrapping_add(found.sum);
         let due = saga.entry.as_ref().map_or(saga.first_seq, |entry| entry.seq + 1);
         let read = found.content.as_ref().map_err(Clone::clone).and_then(|content| {
@@ -211,7 +211,7 @@ impl Census {
     }
 
     fn finish_saga(&mut self) {
-        let Some(Sum { id, first_seq, entry, mut damage, .. }) = self.saga.take() else { return };
+        let Some(Reading { id, first_seq, entry, mut damage, .. }) = self.saga.take() else { return };
         let entry = entry.unwrap_or_else(|| self.unreadable(first_seq));
         if first_seq != 1 && !entry.status.is_terminal() {
             damage.get_or_insert(format!("the facts before {first_seq} are not there"));

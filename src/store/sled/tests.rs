@@ -171,13 +171,13 @@ async fn a_long_saga_is_several_records_of_which_the_last_holds() {
     }
     let rows = bench.store.shared.open.db().unwrap().scan_prefix(Family::Saga.prefix()).count();
     assert_eq!(rows, 4);
-    let list = ListQuery { limit: 9, ..ListQuery::default() };
-    assert_eq!(bench.store.list(list.clone()).await.unwrap(), vec![last.summary.clone()]);
+    let all = ListQuery { limit: 9, ..ListQuery::default() };
+    assert_eq!(bench.store.list(all.clone()).await.unwrap(), vec![last.summary.clone()]);
     let ended = end(&last);
     commit(&bench, std::slice::from_ref(&ended)).await;
     bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
     let bench = bench.reopen().await;
-    assert_eq!(bench.store.list(list).await.unwrap(), vec![ended.summary]);
+    assert_eq!(bench.store.list(all).await.unwrap(), vec![ended.summary]);
     assert_eq!(bench.store.load(&id("a")).await.unwrap().unwrap().facts.len(), 5);
 }
 
