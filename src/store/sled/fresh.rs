@@ -36,7 +36,7 @@ pub struct Fresh {
 impl Fresh {
     /// For a store whose newest id was this one.
     pub fn above(newest: Option<Uuid>) -> Self {
-        Self { floor: newest, newest, seen: vec![0; SEEN_BITS as usize / 64].into(), noted: 0 }
+        Self { floor: newest, newest, seen: vec![0; word(SEEN_BITS)].into(), noted: 0 }
     }
 
     /// The newest id of those that tell their time.
