@@ -18,6 +18,7 @@ use sagad::saga::ids::{ActionName, DefinitionName, InstanceRef, ParticipantName,
 use sagad::saga::input::CallDuty;
 use sagad::saga::json::Json;
 use sagad::saga::words::{Outcome, Phase};
+use sagad::tasks::Tasks;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -61,7 +62,7 @@ async fn served() -> Participants {
     let handlers = Handlers::check(&claim).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     registry.configure(handlers).expect("the first of its name");
     let metrics = Metrics::new(clock.now());
-    Participants::new(registry, clock, metrics)
+    Participants::new(registry, clock, metrics, Tasks::new())
 }
 
 fn outgoing() -> Outgoing {

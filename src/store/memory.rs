@@ -100,6 +100,8 @@ struct Saga {
     facts: Vec<Fact>,
     summary: Summary,
     bytes: usize,
+    /// `None` once it has ended.
+    far_wake: Option<Timestamp>,
 }
 
 /// What belongs to one owner.
@@ -272,9 +274,9 @@ impl Kept {
         let before = self.sagas.get(&id).map(|saga| saga.summary.status);
         recount(&mut self.counters, &summary.definition, summary.version, before, Some(summary.status));
         self.outbox_records += outbox_records(&facts);
-        if summary.status.is_terminal() {
-            self.open.remove(&id);
-        } else {
+        let far_wake = far_wake.filter(|_| !summary.status.is_terminal());
+        self.open.remove(&id, self.sagas.get(&id).and_then(|saga| saga.far_wake));
+        if !summary.status.is_terminal() {
             self.open.put(&id, far_wake);
         }
         match lock {
@@ -292,9 +294,10 @@ impl Kept {
                 saga.facts.extend(facts);
                 saga.summary = summary;
                 saga.bytes += size;
+                saga.far_wake = far_wake;
             }
             None => {
-                self.sagas.insert(id, Saga { facts, summary, bytes: size });
+                self.sagas.insert(id, Saga { facts, summary, bytes: size, far_wake });
             }
         }
     }
@@ -355,7 +358,7 @@ impl Store for MemoryStore {
             let Some(saga) = kept.sagas.get(id) else { return Ok(None) };
             check_sequence(id, &saga.facts)?;
             let ended = saga.summary.status.is_terminal();
-            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: kept.open.wake_of(id) }))
+            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: saga.far_wake }))
         }))
     }
 

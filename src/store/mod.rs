@@ -121,7 +121,7 @@ pub struct SagaWrite {
     pub id: SagaId,
     /// The sequence the saga must have in the store; 0 for a new one.
     pub expected_seq: u64,
-    /// New facts, their sequences following `expected_seq` without gaps.
+    /// New facts, at least one, their sequences following `expected_seq` without gaps.
     pub facts: Vec<Fact>,
     /// The saga as lists show it after these facts.
     pub summary: Summary,

@@ -1,6 +1,6 @@
 //! The open sagas by when they must be looked at.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::order::{id_key, split_id, split_place, time_key};
 use super::{OpenCursor, OpenPage};
@@ -14,39 +14,23 @@ const FAR: u8 = 1;
 pub struct OpenSet {
     near: BTreeSet<SagaId>,
     far: BTreeSet<(Timestamp, SagaId)>,
-    wakes: HashMap<SagaId, Timestamp>,
 }
 
 impl OpenSet {
-    /// The saga is open, with this far wake-up.
+    /// The saga, which is not in here, is open, with this far wake-up.
     pub fn put(&mut self, id: &SagaId, far_wake: Option<Timestamp>) {
-        self.remove(id);
         match far_wake {
-            None => {
-                self.near.insert(id.clone());
-            }
-            Some(wake) => {
-                self.far.insert((wake, id.clone()));
-                self.wakes.insert(id.clone(), wake);
-            }
-        }
+            None => self.near.insert(id.clone()),
+            Some(wake) => self.far.insert((wake, id.clone())),
+        };
     }
 
-    /// The saga is not open any more.
-    pub fn remove(&mut self, id: &SagaId) {
-        match self.wakes.remove(id) {
-            Some(wake) => {
-                self.far.remove(&(wake, id.clone()));
-            }
-            None => {
-                self.near.remove(id);
-            }
-        }
-    }
-
-    /// The far wake-up of an open saga that has one.
-    pub fn wake_of(&self, id: &SagaId) -> Option<Timestamp> {
-        self.wakes.get(id).copied()
+    /// The saga is not open with this far wake-up any more.
+    pub fn remove(&mut self, id: &SagaId, far_wake: Option<Timestamp>) {
+        match far_wake {
+            None => self.near.remove(id),
+            Some(wake) => self.far.remove(&(wake, id.clone())),
+        };
     }
 
     /// How many are open.

@@ -3,9 +3,6 @@
 //! ```text
 //! content = seq (u64, big-endian) | updated_at (i64, big-endian) | SummaryForm
 //! ```
-//!
-//! The two fields that change with every fact stand in front, so that one can tell whether
-//! anything else has changed by comparing the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,12 +73,6 @@ pub fn encode_summary(summary: &Summary) -> Vec<u8> {
     bytes
 }
 
-/// The part of an encoded summary that does not change with every fact.
-#[must_use]
-pub fn lasting_part(encoded: &[u8]) -> &[u8] {
-    encoded.get(HEAD_BYTES..).unwrap_or_default()
-}
-
 /// Reads back what [`encode_summary`] wrote.
 pub fn decode_summary(bytes: &[u8]) -> Result<Summary, CodecError> {
     let short = CodecError::Short { bytes: bytes.len() };
@@ -141,15 +132,6 @@ mod tests {
     #[test]
     fn the_first_versions_summary_is_still_read() {
         assert_eq!(decode_summary(GOLDEN_V1).unwrap(), samples::summary());
-    }
-
-    #[test]
-    fn a_summary_that_only_grew_keeps_its_lasting_part() {
-        let before = samples::summary();
-        let after = Summary { seq: before.seq + 1, updated_at: Timestamp(99), ..before.clone() };
-        let (before, after) = (encode_summary(&before), encode_summary(&after));
-        assert_ne!(before, after);
-        assert_eq!(lasting_part(&before), lasting_part(&after));
     }
 
     #[test]

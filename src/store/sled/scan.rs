@@ -1,17 +1,16 @@
 //! Reading a whole database: what opening a store and verifying it have in common.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::Arc;
 
+use super::keeper::Findings;
 use super::keys::{self, Family};
-use super::live::{Entry, Live};
+use super::live::{Entry, Kinds, Live};
+use super::marker::Marker;
 use super::part::Part;
-use super::records::{RowCounts, Tail, decode_outbox, journal_head};
+use super::records::{Record, RowCounts, Tail};
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
 use crate::saga::words::SagaStatus;
-use crate::store::codec::frame::{Joiner, PART_BYTES};
-use crate::store::codec::summary::{decode_summary, lasting_part};
+use crate::store::codec::frame::{Joiner, PART_BYTES, stored_checksum};
 use crate::store::codec::{CodecError, records as forms};
 use crate::store::{Counters, StoreError};
 
@@ -22,6 +21,8 @@ pub struct Found<'a> {
     pub key: &'a [u8],
     /// Rows seen of it.
     pub rows: usize,
+    /// The sum of the checksums that they carry.
+    pub sum: u32,
     /// Its content, or why it has none.
     pub content: Result<Vec<u8>, CodecError>,
 }
@@ -30,16 +31,18 @@ struct Current {
     key: Vec<u8>,
     joiner: Joiner,
     rows: usize,
+    sum: u32,
     result: Option<Result<Vec<u8>, CodecError>>,
 }
 
 impl Current {
     fn new(key: &[u8]) -> Self {
-        Self { key: key.to_vec(), joiner: Joiner::default(), rows: 0, result: None }
+        Self { key: key.to_vec(), joiner: Joiner::default(), rows: 0, sum: 0, result: None }
     }
 
     fn push(&mut self, key: &[u8], value: &[u8]) {
         self.rows += 1;
+        self.sum = self.sum.wrapping_add(stored_checksum(value));
         match &self.result {
             Some(Err(_)) => {}
             // A row behind a complete record is one too many.
@@ -58,7 +61,7 @@ impl Current {
             cause: "it is of no family that any version writes".to_owned(),
         })?;
         let content = self.result.unwrap_or_else(unfinished);
-        each(Found { family, key: &self.key, rows: self.rows, content })
+        each(Found { family, key: &self.key, rows: self.rows, sum: self.sum, content })
     }
 }
 
@@ -80,17 +83,11 @@ pub fn records(
     current.map_or(Ok(()), |last| last.hand_over(&mut each))
 }
 
-/// The hash by which a summary is known to be the stored one but for its last fact.
-pub fn lasting_hash(encoded_summary: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(lasting_part(encoded_summary));
-    hasher.finish()
-}
-
 /// What the open database holds.
 #[derive(Debug, Default)]
 pub struct Census {
     pub live: Live,
+    pub kinds: Kinds,
     pub tail: Tail,
     /// Rows of each record that can be replaced or deleted by its key.
     pub parts: HashMap<Vec<u8>, u16>,
@@ -98,19 +95,22 @@ pub struct Census {
     pub deleting: HashSet<SagaId>,
     /// Rows found.
     pub rows: RowCounts,
+    /// The sum of the checksums of the rows of sagas.
+    pub sum: u32,
     /// Sagas that cannot be read, and why.
     pub damaged: Vec<(SagaId, String)>,
-    journals: HashMap<SagaId, Journal>,
-    wakes: HashMap<SagaId, Timestamp>,
+    /// The saga whose records are being read.
+    saga: Option<Reading>,
 }
 
-#[derive(Debug, Default)]
-struct Journal {
+/// What the records of one saga add up to.
+#[derive(Debug)]
+struct Reading {
+    id: SagaId,
     first_seq: u64,
-    last_seq: u64,
-    last_at: i64,
-    bytes: u64,
-    outbox: Vec<u64>,
+    sum: u32,
+    /// The saga as of its last record; `None` until one could be read.
+    entry: Option<Entry>,
     damage: Option<String>,
 }
 
@@ -120,7 +120,10 @@ impl Census {
     pub fn take(part: &Part) -> Result<Self, StoreError> {
         let mut census = Self { tail: part.tail()?, ..Self::default() };
         records(part, part.db()?.iter(), |found| census.add(part, found))?;
-        census.finish();
+        census.finish_saga();
+        census.live.outbox_records = census.tail.outbox_records;
+        census.live.commit = census.tail.commit;
+        census.live.history_commit = census.tail.history_commit;
         Ok(census)
     }
 
@@ -129,27 +132,15 @@ impl Census {
             self.rows.add(found.family, found.rows);
         }
         let malformed = || part.damaged(found.key, &CodecError::Key { family: found.family.name() });
-        let of_saga = match found.family {
-            Family::Journal => keys::parse_journal(found.key).map(|(id, _)| id),
-            Family::Place | Family::Wake => keys::parse_place(found.key).map(|(_, id)| id),
-            _ => None,
-        };
-        if let (Some(id), Err(cause)) = (&of_saga, &found.content) {
-            let cause = format!("a {} record: {cause}", found.family.name());
-            self.journals.entry(id.clone()).or_default().damage.get_or_insert(cause);
-            if found.family != Family::Place {
-                return Ok(());
-            }
-        }
-        if found.family == Family::Place {
-            let (created_at, id) = keys::parse_place(found.key).ok_or_else(malformed)?;
-            self.add_place(created_at, &id, found.rows, found.content.ok().as_deref());
+        if found.family == Family::Saga {
+            let (id, first_seq) = keys::parse_saga(found.key).ok_or_else(malformed)?;
+            self.add_record(id, first_seq, &found);
             return Ok(());
         }
         let content = found.content.map_err(|cause| part.damaged(found.key, &cause))?;
         let wrong = |cause: CodecError| part.damaged(found.key, &cause);
         match found.family {
-            Family::Meta | Family::Place => {}
+            Family::Meta | Family::Saga => {}
             Family::Counter => {
                 let key = keys::parse_counter(found.key).ok_or_else(malformed)?;
                 let number = content.try_into().map_err(|_| malformed())?;
@@ -168,24 +159,10 @@ impl Census {
                 forms::decode_ticket(&content).map_err(wrong)?;
                 self.remember_parts(found.key, found.rows);
             }
-            Family::Wake => {
-                let (at, id) = keys::parse_place(found.key).ok_or_else(malformed)?;
-                self.wakes.insert(id, at);
-            }
             Family::Deleting => {
                 self.deleting.insert(keys::parse_id(found.key).ok_or_else(malformed)?);
             }
-            Family::Journal => {
-                let (id, first_seq) = keys::parse_journal(found.key).ok_or_else(malformed)?;
-                let head = journal_head(&content).map_err(wrong)?;
-                self.add_journal(id, first_seq, head.last_seq, head.last_at, content.len());
-            }
-            Family::Outbox => {
-                let number = keys::parse_number(found.key).ok_or_else(malformed)?;
-                let (id, _) = decode_outbox(&content).map_err(wrong)?;
-                self.journals.entry(id).or_default().outbox.push(number);
-            }
-            Family::Head | Family::Ended => return Err(malformed()),
+            Family::Known | Family::Place | Family::Ended => return Err(malformed()),
         }
         Ok(())
     }
@@ -194,76 +171,76 @@ impl Census {
         self.parts.insert(key.to_vec(), u16::try_from(rows).unwrap_or(u16::MAX));
     }
 
-    fn add_journal(&mut self, id: SagaId, first_seq: u64, last_seq: u64, last_at: Timestamp, bytes: usize) {
-        let journal = self.journals.entry(id).or_default();
-        if journal.last_seq == 0 {
-            journal.first_seq = first_seq;
-        } else if journal.last_seq + 1 != first_seq {
-            let cause = format!("the facts behind {} up to {first_seq} are not there", journal.last_seq);
-            journal.damage.get_or_insert(cause);
+    /// Takes a saga's next record; they come in order.
+    fn add_record(&mut self, id: SagaId, first_seq: u64, found: &Found<'_>) {
+        if self.saga.as_ref().is_none_or(|saga| saga.id != id) {
+            self.finish_saga();
         }
-        journal.last_seq = last_seq;
-        journal.last_at = last_at.0;
-        journal.bytes += bytes as u64;
+        self.sum = self.sum.wrapping_add(found.sum);
+        let saga = self.saga.get_or_insert(Reading { id, first_seq, sum: 0, entry: None, damage: None });
+        saga.sum = saga.sum.wrapping_add(found.sum);
+        let due = saga.entry.as_ref().map_or(saga.first_seq, |entry| entry.seq + 1);
+        let read = found.content.as_ref().map_err(Clone::clone).and_then(|content| {
+            let record = Record::parse(content)?;
+            Ok((record, record.summary()?))
+        });
+        let (record, summary) = match read {
+            Ok(read) => read,
+            Err(cause) => {
+                saga.damage.get_or_insert(format!("the record from fact {first_seq}: {cause}"));
+                return;
+            }
+        };
+        if first_seq != due {
+            saga.damage.get_or_insert(format!("the facts {due} up to {first_seq} are not there"));
+        }
+        saga.entry = Some(Entry {
+            created_at: summary.created_at,
+            far_wake: record.far_wake,
+            kind: self.kinds.of(&summary.definition, summary.version),
+            first_seq: saga.first_seq,
+            record_seq: first_seq,
+            seq: summary.seq,
+            bytes: record.bytes,
+            outbox: record.outbox,
+            sum: saga.sum,
+            record_sum: found.sum,
+            parts: u16::try_from(found.rows).unwrap_or(u16::MAX),
+            status: summary.status,
+        });
     }
 
-    fn add_place(&mut self, created_at: Timestamp, id: &SagaId, rows: usize, content: Option<&[u8]>) {
-        let journal = self.journals.remove(id).unwrap_or_default();
-        let summary = content.map(decode_summary);
-        let mut damage = journal.damage;
-        let mut note = |cause: String| {
-            damage.get_or_insert(cause);
-        };
-        let read = match summary {
-            Some(Ok(summary)) => {
-                if journal.last_seq == 0 {
-                    note("its journal is not there".to_owned());
-                } else if summary.seq > journal.last_seq {
-                    note(format!("the facts behind {} are not there", journal.last_seq));
-                } else if journal.first_seq != 1 && !summary.status.is_terminal() {
-                    note(format!("the facts before {} are not there", journal.first_seq));
-                }
-                Some(summary)
-            }
-            Some(Err(cause)) => {
-                note(format!("its summary: {cause}"));
-                None
-            }
-            None => None,
-        };
-        if let Some(cause) = &damage {
-            self.damaged.push((id.clone(), cause.clone()));
+    fn finish_saga(&mut self) {
+        let Some(Reading { id, first_seq, entry, mut damage, .. }) = self.saga.take() else { return };
+        let entry = entry.unwrap_or_else(|| self.unreadable(first_seq));
+        if first_seq != 1 && !entry.status.is_terminal() {
+            damage.get_or_insert(format!("the facts before {first_seq} are not there"));
         }
-        let far_wake = self.wakes.remove(id);
-        let unnamed = || DefinitionName::parse("unreadable").expect("a valid name");
-        let entry = Entry {
-            first_seq: journal.first_seq,
-            seq: journal.last_seq,
-            created_at,
-            updated_at: Timestamp(journal.last_at),
-            status: read.as_ref().map_or(SagaStatus::Running, |row| row.status),
-            definition: read.as_ref().map_or_else(unnamed, |row| row.definition.clone()),
-            version: read.as_ref().map_or(Version(0), |row| row.version),
-            bytes: journal.bytes,
-            lasting: content.map_or(0, lasting_hash),
-            place_parts: u16::try_from(rows).unwrap_or(u16::MAX),
-            far_wake,
-            outbox: journal.outbox,
-            damage: damage.map(Arc::from),
-        };
-        self.live.put(id, entry);
+        self.live.put(&id, entry);
+        if let Some(cause) = damage {
+            self.live.note_damage(&id, &cause);
+            self.damaged.push((id, cause));
+        }
     }
 
-    /// Journals and wake-ups that no summary claims belong to sagas that lost theirs.
-    fn finish(&mut self) {
-        let lost = std::mem::take(&mut self.journals);
-        let woken = std::mem::take(&mut self.wakes);
-        for id in lost.into_keys().chain(woken.into_keys()) {
-            self.damaged.push((id, "its summary is not there".to_owned()));
+    /// Stands for a saga of which nothing can be read: it counts as running, so that somebody
+    /// comes across it.
+    fn unreadable(&mut self, first_seq: u64) -> Entry {
+        let unnamed = DefinitionName::parse("unreadable").expect("a valid name");
+        Entry {
+            created_at: Timestamp(0),
+            far_wake: None,
+            kind: self.kinds.of(&unnamed, Version(0)),
+            first_seq,
+            record_seq: first_seq,
+            seq: 0,
+            bytes: 0,
+            outbox: 0,
+            sum: 0,
+            record_sum: 0,
+            parts: 0,
+            status: SagaStatus::Running,
         }
-        self.live.outbox_records = self.tail.outbox_records;
-        self.live.commit = self.tail.commit;
-        self.live.history_commit = self.tail.history_commit;
     }
 
     /// What contradicts the numbers that were written with the last batch, if anything does.
@@ -274,21 +251,35 @@ impl Census {
                 return Some(format!("it holds {found} {} rows, and {written} were written", family.name()));
             }
         }
+        if self.sum != self.tail.sum && self.damaged.is_empty() {
+            return Some("its sagas are not those that were written last".to_owned());
+        }
         let counted = open_count(&self.live.counters);
         let found = self.live.open.len() as u64;
         let unsure = self.damaged.len() as u64;
         (counted.abs_diff(found) > unsure)
             .then(|| format!("it holds {found} open sagas, and its counters say {counted}"))
     }
+
+    /// What the history is held against.
+    pub fn findings(&self, marker: Marker) -> Findings {
+        Findings {
+            ended: self.live.ended_whole(),
+            ended_count: ended_count(&self.live.counters),
+            deleting: self.deleting.clone(),
+            unsure: !self.damaged.is_empty(),
+            marker: Some(marker),
+        }
+    }
 }
 
 /// The sum of the counters of open sagas.
-pub fn open_count(counters: &Counters) -> u64 {
+fn open_count(counters: &Counters) -> u64 {
     let open = counters.iter().filter(|((_, _, status), _)| !status.is_terminal());
     open.map(|(_, count)| count).sum()
 }
 
 /// The sum of the counters of ended sagas.
-pub fn ended_count(counters: &Counters) -> u64 {
+fn ended_count(counters: &Counters) -> u64 {
     counters.values().sum::<u64>() - open_count(counters)
 }
