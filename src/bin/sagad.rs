@@ -19,11 +19,6 @@ use sagad::demo::{self, DemoOptions, DevOptions};
 use sagad::store::sled::{self as store, VerifyReport};
 use sagad::telemetry::{self, LogFormat};
 
-/// A saga is many small allocations that one thread makes and another one frees: this allocator takes
-/// a tenth less of the daemon's processor time for them than the system's, and less memory.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// A saga orchestration engine: one daemon that does all of it, or undoes all of it.
 #[derive(Debug, Parser)]
 #[command(name = "sagad", version, arg_required_else_help = true)]
