@@ -9,8 +9,10 @@ use tonic_types::StatusExt as _;
 
 use crate::support::daemon::{Daemon, Launch};
 use crate::support::participant::{Answer, Gate};
-use crate::support::play::Play;
+use crate::support::play::{PATIENCE, Play};
 
+/// More calls in line than a participant may have before starts that need it are refused.
+const FLOOD: usize = 1_100;
 const ONE: &str = "steps: [{ name: only, action: { call: shop.do }, compensation: none }]";
 
 /// A daemon with these limits.
@@ -80,6 +82,50 @@ async fn requests_beyond_the_limit_are_refused_and_nothing_is_stored_of_them() -
     }
     gate.open();
     assert_eq!(play.ended(&id).await?.status(), SagaStatus::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn starts_are_refused_while_a_participant_is_behind_and_all_that_was_accepted_ends() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let daemon = Launch::on(&folder.path().join("data")).start()?;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let slow = Play::unregistered(&daemon, move |_| held.then(Answer::done())).await?;
+    slow.shop.register_narrow(&daemon, &slow.participant, &["do"], 1).await?;
+    // Longer than the flood takes: whatever is called holds its place until it is let go.
+    slow.define(&ONE.replace("shop.do", "shop.do, timeout: 5m")).await?;
+    let quick = Play::on(&daemon, ONE, |_| Answer::done()).await?;
+
+    let flood = (0..FLOOD).map(|n| {
+        let slow = &slow;
+        async move { slow.start(&n.to_string(), "{}").await }
+    });
+    let accepted = futures::future::join_all(flood).await.into_iter().collect::<Result<Vec<_>>>()?;
+    // The line is long; it is a backlog as soon as it turns out to be slow as well.
+    let mut late = Vec::new();
+    let refused = async {
+        loop {
+            match slow.send(slow.request(&format!("late-{}", late.len()), "{}")).await {
+                Ok(answer) => late.push(answer.saga.map(|saga| saga.saga_id).unwrap_or_default()),
+                Err(status) => return status,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.context("nothing is ever refused")?;
+    overloaded(&refused);
+    assert!(refused.message().contains(&slow.participant), "{refused:?}");
+
+    let again = slow.send(slow.request("0", "{}")).await?;
+    assert!(again.existed, "a repeated start needs no room");
+    assert_eq!(quick.run("a", "{}").await?.status(), SagaStatus::Completed, "it calls somebody else");
+    assert_eq!(slow.shop.calls().len(), 1, "one at a time");
+
+    gate.open();
+    for id in accepted.iter().chain(&late) {
+        assert_eq!(slow.ended(id).await?.status(), SagaStatus::Completed);
+    }
+    assert_eq!(slow.run("after", "{}").await?.status(), SagaStatus::Completed);
     Ok(())
 }
 
