@@ -10,14 +10,14 @@ use crate::saga::words::SagaStatus;
 use crate::store::memory::HoldPoint;
 
 /// A backlog whose first call has waited for so long.
-fn waiting_for(first_waits: Duration) -> Option<Backlog> {
-    Some(Backlog { calls_waiting: 1_203, first_waits })
+fn waiting_for(first_waits: Duration) -> Backlog {
+    Backlog { calls_waiting: 1_203, first_waits }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_is_refused_while_a_participant_of_its_definition_is_behind() {
     let world = World::new().await;
-    world.participants.set_behind("ship", waiting_for(Duration::from_millis(2_500)));
+    world.participants.set_behind("ship", Some(waiting_for(Duration::from_millis(2_500))));
     let Err(EngineError::Overloaded { reason, retry_after }) = world.start("order", "a").await else {
         panic!("it would only wait");
     };
@@ -33,7 +33,7 @@ async fn a_start_is_refused_while_a_participant_of_its_definition_is_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_client_is_never_told_to_stay_away_for_long() {
     let world = World::new().await;
-    world.participants.set_behind("stock", waiting_for(Duration::from_hours(1)));
+    world.participants.set_behind("stock", Some(waiting_for(Duration::from_hours(1))));
     let refused = world.start("order", "a").await;
     assert!(
         matches!(refused, Err(EngineError::Overloaded { retry_after, .. }) if retry_after == RETRY_AFTER_MAX)
@@ -43,7 +43,7 @@ async fn a_client_is_never_told_to_stay_away_for_long() {
 #[tokio::test(start_paused = true)]
 async fn definitions_that_do_not_call_who_is_behind_start_as_ever() {
     let world = World::new().await;
-    world.participants.set_behind("point", waiting_for(Duration::from_secs(3)));
+    world.participants.set_behind("point", Some(waiting_for(Duration::from_secs(3))));
     assert!(matches!(world.start("order", "a").await, Err(EngineError::Overloaded { .. })));
     world.start("locked", "b").await.unwrap();
     assert_eq!(world.ended("b").await.saga.status(), SagaStatus::Completed);
@@ -54,7 +54,7 @@ async fn what_runs_goes_on_and_a_repeated_start_is_answered_while_a_participant_
     let world = World::new().await;
     let stock = world.participants.hold("stock.deduct");
     world.start("order", "a").await.unwrap();
-    world.participants.set_behind("point", waiting_for(Duration::from_secs(3)));
+    world.participants.set_behind("point", Some(waiting_for(Duration::from_secs(3))));
     assert!(world.start("order", "a").await.unwrap().existed);
     let mut other = World::request("order", "a");
     other.version = 1;
@@ -67,7 +67,7 @@ async fn what_runs_goes_on_and_a_repeated_start_is_answered_while_a_participant_
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_wrong_hears_so_before_it_hears_of_a_backlog() {
     let world = World::new().await;
-    world.participants.set_behind("stock", waiting_for(Duration::from_secs(3)));
+    world.participants.set_behind("stock", Some(waiting_for(Duration::from_secs(3))));
     let name = World::request("order", "").definition;
     world.engine.retire_definition(&name, 1).await.unwrap();
     assert!(matches!(world.start("order", "a").await, Err(EngineError::Precondition(_))));
