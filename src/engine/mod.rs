@@ -74,7 +74,8 @@ impl Engine {
     }
 
     async fn ask(&self, id: &SagaId, ask: Ask) -> Result<Accepted, EngineError> {
-        self.shared.shard_of(id).mailbox.ask(id.clone(), ask).await
+        let now = self.shared.clock.now();
+        self.shared.shard_of(id).mailbox.ask(id.clone(), ask, now).await
     }
 }
 

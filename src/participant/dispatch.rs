@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use super::outcome::{no_answer_within, outcome};
 use super::registry::{Registry, Slot};
 use super::roster::{NoGrant, Verdict};
-use super::{Dispatch, Outgoing};
+use super::{Backlog, Dispatch, Outgoing};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::saga::ids::{ActionName, ParticipantName};
@@ -75,6 +75,13 @@ impl Dispatch for Participants {
             }
         }
         .boxed()
+    }
+
+    fn first_behind<'p>(
+        &self,
+        participants: &'p [ParticipantName],
+    ) -> Option<(&'p ParticipantName, Backlog)> {
+        self.registry.first_behind(participants)
     }
 }
 

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ use super::handlers::{Endpoint, Handlers};
 use super::listing::ParticipantView;
 use super::roster::{Asked, Grant, Lane, NoGrant, Roster, SharedClient, Verdict};
 use super::sagad::Client;
-use super::stored;
+use super::{Backlog, stored};
 use crate::clock::SharedClock;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
 use crate::tasks::Tasks;
@@ -81,6 +82,8 @@ pub struct Registry {
 struct Shared {
     clock: SharedClock,
     state: Mutex<State>,
+    /// Participants with a long line, so that nobody has to look for them while there are none.
+    long_lines: Arc<AtomicUsize>,
     changes: watch::Sender<u64>,
     /// Held while a change is being stored.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -113,8 +116,8 @@ impl Registry {
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         let (changes, _) = watch::channel(0);
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { clock, state, changes, turn: Arc::default() }) }
+        let (state, long_lines) = (Mutex::default(), Arc::default());
+        Self { shared: Arc::new(Shared { clock, state, long_lines, changes, turn: Arc::default() }) }
     }
 
     /// Takes an entry of the configuration. It never runs out and cannot be ended.
@@ -246,6 +249,20 @@ impl Registry {
         self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.can_call(action, now))
     }
 
+    /// The first of `participants` whose line is long and slow, if there is one.
+    #[must_use]
+    pub fn first_behind<'p>(
+        &self,
+        participants: &'p [ParticipantName],
+    ) -> Option<(&'p ParticipantName, Backlog)> {
+        if self.shared.long_lines.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let now = self.shared.clock.now();
+        let rosters = &mut self.shared.state.lock().rosters;
+        participants.iter().find_map(|name| Some((name, rosters.get_mut(name)?.backlog(now)?)))
+    }
+
     /// Waits for the right to make one call. The waits end first come first served.
     pub(super) async fn slot(
         &self,
@@ -295,7 +312,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
         let client = state.client_of(&handlers.endpoint);
-        let roster = state.rosters.entry(participant).or_default();
+        let roster = state.rosters.entry(participant).or_insert_with(|| Roster::new(&self.long_lines));
         roster.put(id, handlers, expires_at, client);
         roster.turn_away(now);
         roster.hand_over(now);

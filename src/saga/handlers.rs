@@ -10,6 +10,8 @@ use super::input::Reach;
 #[derive(Debug)]
 pub struct Handlers {
     known: Vec<(ParticipantName, ActionName)>,
+    /// Each participant among them, once.
+    participants: Vec<ParticipantName>,
     /// Of each step: its action's and its probe's.
     forward: Vec<Callees>,
     /// Of each step: its compensation's.
@@ -58,7 +60,16 @@ impl Handlers {
             (forward, backward.unwrap_or_default())
         };
         let (forward, backward) = steps.iter().map(&mut of_step).unzip();
-        Self { known, forward, backward }
+        let mut participants: Vec<_> = known.iter().map(|(participant, _)| participant.clone()).collect();
+        participants.sort_unstable();
+        participants.dedup();
+        Self { known, participants, forward, backward }
+    }
+
+    /// Every participant that some step calls, whatever for.
+    #[must_use]
+    pub fn participants(&self) -> &[ParticipantName] {
+        &self.participants
     }
 
     /// Whom the action and the probe of `step` call.

@@ -8,6 +8,7 @@ mod following;
 mod large;
 mod lists;
 mod operating;
+mod overload;
 mod running;
 mod storm;
 mod world;
