@@ -8,6 +8,7 @@ mod following;
 mod large;
 mod lists;
 mod operating;
+mod resting;
 mod running;
 mod storm;
 mod world;
