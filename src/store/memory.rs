@@ -17,8 +17,8 @@ use super::checks::{
 };
 use super::codec::fact::encode_facts;
 use super::open_set::{OpenSet, Wake};
-use super::packed::PackedId;
 use super::order::{Window, place_key};
+use super::packed::PackedId;
 use super::{
     Counters, Fence, ListQuery, LockTicket, LockWrite, OpenCursor, OpenPage, Receipt, SagaWrite, Store,
     StoreError, StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,

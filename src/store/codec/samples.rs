@@ -204,8 +204,8 @@ pub fn summaries() -> impl Strategy<Value = Summary> {
         any::<u64>(),
         ".{0,30}",
     )
-        .prop_map(|(id, status, [backward, committed, paused, uncertain, rests], time, ended, seq, text)| {
-            Summary {
+        .prop_map(
+            |(id, status, [backward, committed, paused, uncertain, rests], time, ended, seq, text)| Summary {
                 id: saga_id(&id),
                 status: SagaStatus::ALL[status],
                 backward,
@@ -224,6 +224,6 @@ pub fn summaries() -> impl Strategy<Value = Summary> {
                 seq,
                 rests,
                 ..summary()
-            }
-        })
+            },
+        )
 }

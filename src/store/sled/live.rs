@@ -205,7 +205,8 @@ impl Live {
             let Marks { created_at, status, .. } = packed.marks();
             places.entry(status).or_default().push((created_at, Some(id.clone())));
         }
-        self.places = places.into_iter().map(|(status, places)| (status, places.into_iter().collect())).collect();
+        self.places =
+            places.into_iter().map(|(status, places)| (status, places.into_iter().collect())).collect();
         let open = sagas.iter().map(|(id, packed)| (id, packed.marks()));
         let open = open.filter(|(_, marks)| !marks.status.is_terminal());
         self.open = OpenSet::of(open.map(|(id, marks)| (id.clone(), marks.wake)));

@@ -54,16 +54,8 @@ fn one_write() -> impl Strategy<Value = OneWrite> {
         prop_oneof![4 => 0..200_usize, 1 => 5_000..30_000_usize],
     );
     let extra = (any::<[bool; 2]>(), prop::option::of(0..50_i64), any::<bool>(), prop::bool::weighted(0.1));
-    (shape, extra).prop_map(|((saga, status, events, bytes), ([paused, rests], wake, lock, stale))| OneWrite {
-        saga,
-        status,
-        events,
-        bytes,
-        paused,
-        rests,
-        wake,
-        lock,
-        stale,
+    (shape, extra).prop_map(|((saga, status, events, bytes), ([paused, rests], wake, lock, stale))| {
+        OneWrite { saga, status, events, bytes, paused, rests, wake, lock, stale }
     })
 }
 

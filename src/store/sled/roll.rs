@@ -15,8 +15,8 @@ use super::scan::{Found, Records, Stored};
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::StoreError;
-use crate::store::codec::summary::Standing;
 use crate::store::codec::CodecError;
+use crate::store::codec::summary::Standing;
 use crate::store::open_set::Wake;
 use crate::store::packed::PackedId;
 use crate::tasks;
@@ -154,10 +154,7 @@ fn read_down(
     Ok((reader.roll, saga))
 }
 
-fn taken(
-    part: &Part,
-    rows: impl Iterator<Item = ::sled::Result<Stored>>,
-) -> Result<Vec<Stored>, StoreError> {
+fn taken(part: &Part, rows: impl Iterator<Item = ::sled::Result<Stored>>) -> Result<Vec<Stored>, StoreError> {
     rows.map(|row| row.map_err(|error| part.read_error(&error))).collect()
 }
 
@@ -252,9 +249,8 @@ impl<'a> Reader<'a> {
 
     /// The kind of a saga; it is nearly always that of the saga before.
     fn kind_of(&mut self, standing: &Standing) -> Result<Arc<Kind>, CodecError> {
-        let is_same = |kind: &Kind| {
-            kind.version == standing.version && kind.definition.as_str() == standing.definition
-        };
+        let is_same =
+            |kind: &Kind| kind.version == standing.version && kind.definition.as_str() == standing.definition;
         if let Some(kind) = self.kind.as_ref().filter(|kind| is_same(kind)) {
             return Ok(kind.clone());
         }
