@@ -405,7 +405,9 @@ mod tests {
             ("c", entry(SagaStatus::Completed, Wake::of(None, false))),
         ];
         let (mut one_by_one, mut at_once) = (Live::default(), Live::default());
-        sagas.iter().for_each(|(text, entry)| one_by_one.put(&id(text), entry.clone()));
+        for (text, entry) in &sagas {
+            one_by_one.put(&id(text), entry.clone());
+        }
         at_once.take_up(
             sagas.into_iter().map(|(text, entry)| (PackedId::of(&id(text)), Packed::of(entry))).collect(),
         );
