@@ -331,6 +331,7 @@ async fn keep_gauges(engine: Engine, metrics: Metrics, stopping: CancellationTok
             let counted = stats.counters.iter().filter(|((_, _, s), _)| *s == status).map(|(_, count)| count);
             metrics.set_sagas(status.as_str(), counted.sum());
         }
+        metrics.set_resident(stats.resident);
         metrics.set_parked(stats.parked);
         metrics.set_blocked(stats.stuck);
         metrics.set_quarantined(stats.quarantined);

@@ -105,6 +105,21 @@ pub fn thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// Does two pieces of work at once, the first on a named operating-system thread, and returns when
+/// both are done. A panic of either goes on here.
+pub fn at_once<A: Send, B>(
+    name: &str,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> io::Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let first = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, first)?;
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((first, second))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

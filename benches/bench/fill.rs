@@ -11,7 +11,7 @@ use sagad::clock::{Clock as _, Stopwatch, SystemClock};
 use sagad::definition::compile;
 use sagad::saga::decide::{Decision, NewSaga, decide, start};
 use sagad::saga::definition::Definition;
-use sagad::saga::duties::duties;
+use sagad::saga::duties::{duties, rests};
 use sagad::saga::ids::{InstanceRef, SagaId, StepIx, Timestamp, Version};
 use sagad::saga::input::{Context, Everyone, Input, Reply};
 use sagad::saga::json::Json;
@@ -187,7 +187,8 @@ fn compiled(source: &str) -> anyhow::Result<Arc<Definition>> {
 /// The commit that the engine would make of a decision.
 fn write_of(before: Option<&Saga>, decision: &Decision) -> SagaWrite {
     let saga = &decision.next;
-    let wake = duties(saga, &Everyone).waits.wake_at;
+    let waits = duties(saga, &Everyone).waits;
+    let far_wake = waits.wake_at.filter(|&wake| wake > saga.updated_at + FAR_WAKE);
     SagaWrite {
         id: saga.id.clone(),
         expected_seq: before.map_or(0, |saga| saga.seq),
@@ -208,9 +209,10 @@ fn write_of(before: Option<&Saga>, decision: &Decision) -> SagaWrite {
             labels: Arc::clone(&saga.labels),
             failure: None,
             seq: saga.seq,
+            rests: far_wake.is_some() && rests(saga, &waits),
         },
         status_before: before.map(Saga::status),
-        far_wake: wake.filter(|&wake| wake > saga.updated_at + FAR_WAKE),
+        far_wake,
         lock: LockWrite::Keep,
     }
 }

@@ -21,6 +21,7 @@ mod overload;
 mod parts;
 mod profile;
 mod records;
+mod reopen;
 mod report;
 mod restart;
 mod retention;
@@ -40,6 +41,7 @@ use clap::{Parser, ValueEnum};
 use crate::bars::{Expected, bars};
 use crate::findings::Findings;
 use crate::limits::probe;
+use crate::reopen::Opener;
 use crate::report::{Held, Report};
 use crate::rig::Participants;
 
@@ -60,7 +62,7 @@ struct Bench {
     /// Sagas in flight in part order3; may be repeated
     #[arg(long, value_name = "C")]
     callers: Vec<usize>,
-    /// Open sagas in part open
+    /// Open sagas in parts open and reopen
     #[arg(long, default_value_t = 50_000, value_name = "N")]
     open: u64,
     /// Ended sagas in part history
@@ -75,6 +77,11 @@ struct Bench {
     /// Run as the participants, on this address
     #[arg(long, hide = true, value_name = "ADDR")]
     shop: Option<SocketAddr>,
+    /// Open the store in `--open-dir`, and tell what it took
+    #[arg(long, hide = true, requires = "open_dir")]
+    open_as: Option<Opener>,
+    #[arg(long, hide = true)]
+    open_dir: Option<PathBuf>,
     /// End when standard input ends
     #[arg(long, hide = true)]
     end_with_parent: bool,
@@ -102,6 +109,8 @@ enum Part {
     Restart,
     /// A start with many open sagas
     Open,
+    /// Opening a store with many open sagas, and the engine's share of it
+    Reopen,
     /// A start and order3 with many ended sagas
     History,
     /// A steady load with a short retention
@@ -111,7 +120,7 @@ enum Part {
 }
 
 /// All but `order3`, in the order in which they are measured.
-const BEHIND_ORDER3: [Part; 10] = [
+const BEHIND_ORDER3: [Part; 11] = [
     Part::Refused,
     Part::Starts,
     Part::Order,
@@ -119,6 +128,7 @@ const BEHIND_ORDER3: [Part; 10] = [
     Part::Overload,
     Part::Restart,
     Part::Open,
+    Part::Reopen,
     Part::History,
     Part::Retention,
     Part::Wide,
@@ -140,6 +150,10 @@ async fn main() -> ExitCode {
 async fn run(bench: Bench) -> anyhow::Result<bool> {
     if let Some(listen) = bench.shop {
         shop::serve(listen).await?;
+        return Ok(true);
+    }
+    if let (Some(opener), Some(dir)) = (bench.open_as, &bench.open_dir) {
+        reopen::open_as(opener, dir)?;
         return Ok(true);
     }
     let (dir, kept) = (below_target("bench"), below_target("bench.json"));
@@ -206,6 +220,7 @@ impl Bench {
             Part::Overload => return overload::overload(dir, shop, span).await,
             Part::Restart => return restart::restart(dir, shop, span).await,
             Part::Open => return open::open(dir, shop, self.open).await,
+            Part::Reopen => return reopen::reopen(dir, self.open).await,
             Part::History => return history::history(dir, shop, self.ended, span).await,
             Part::Retention => return retention::retention(dir, shop).await,
             Part::Wide => return wide::wide(dir, shop, self.wide, span).await,

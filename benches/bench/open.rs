@@ -31,9 +31,7 @@ const EVICTED_AFTER: Duration = Duration::from_secs(40);
 pub async fn open(dir: &Path, shop: &Participants, open: u64) -> anyhow::Result<Findings> {
     let mut found = Findings::default();
     let home = Home::fresh(dir, shop, Setup::default())?;
-    let source =
-        ORDER3.replace("saga: order3", &format!("saga: {HELD}")).replace("stock.deduct", "depot.hold");
-    let fill = Fill::begin(&home.store(), &source, &[ORDER3]).await?;
+    let fill = Fill::begin(&home.store(), &held3(), &[ORDER3]).await?;
     let filled = fill.open(0, open, Standing::Pending).await?;
     fill.open(1, TO_SETTLE, Standing::Due).await?;
     fill.open(2, TO_SETTLE, Standing::InFlight).await?;
@@ -53,6 +51,11 @@ pub async fn open(dir: &Path, shop: &Participants, open: u64) -> anyhow::Result<
     found.bars.push(Bar::at_most("open: most memory, MiB", most, RESIDENT_MIB_MAX));
     rig.end().await?;
     Ok(found)
+}
+
+/// `order3` with a first step that answers "pending".
+pub fn held3() -> String {
+    ORDER3.replace("saga: order3", &format!("saga: {HELD}")).replace("stock.deduct", "depot.hold")
 }
 
 fn judge(found: &mut Findings, when: &str, rig: &Rig, recovery: Recovery) -> anyhow::Result<()> {

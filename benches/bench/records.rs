@@ -102,6 +102,7 @@ pub fn life_of(common: Common, number: u64) -> Vec<SagaWrite> {
             labels: Arc::default(),
             failure: None,
             seq,
+            rests: false,
         };
         writes.push(SagaWrite {
             id: id.clone(),

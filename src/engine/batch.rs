@@ -14,13 +14,13 @@ use super::shared::Shared;
 use super::summary::{far_wake, summary_of};
 use crate::saga::apply::about;
 use crate::saga::decide::{Decision, NewSaga, decide, start};
-use crate::saga::duties::{Waits, waits};
+use crate::saga::duties::{Waits, rests, waits};
 use crate::saga::event::Fact;
 use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
 use crate::saga::input::{Context, Input, Rejection};
 use crate::saga::state::Saga;
 use crate::saga::words::Phase;
-use crate::store::{LockTicket, LockWrite, SagaWrite};
+use crate::store::{LockTicket, LockWrite, SagaWrite, Summary};
 
 /// One thing to decide for one saga.
 pub(super) enum Work {
@@ -197,13 +197,15 @@ impl Working {
     fn write_unguarded(&mut self, shared: &Shared, now: Timestamp) -> Option<SagaWrite> {
         let next = self.next.as_ref()?;
         self.waits = waits(next, shared.dispatch.as_ref());
+        let far_wake = far_wake(self.waits.wake_at, now);
+        let rests = far_wake.is_some() && rests(next, &self.waits);
         Some(SagaWrite {
             id: next.id.clone(),
             expected_seq: self.base.as_ref().map_or(0, |base| base.seq),
             facts: std::mem::take(&mut self.facts),
-            summary: summary_of(next),
+            summary: Summary { rests, ..summary_of(next) },
             status_before: self.base.as_ref().map(|base| base.status()),
-            far_wake: far_wake(self.waits.wake_at, now),
+            far_wake,
             lock: self.lock_write(next, shared),
         })
     }

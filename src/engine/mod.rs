@@ -67,7 +67,7 @@ impl Engine {
         background::tell_all(&self.shared, || Mail::LookAtParked);
     }
 
-    /// Whether recovery has looked at every open saga.
+    /// Whether recovery has looked at every open saga that does not rest.
     #[must_use]
     pub fn has_recovered(&self) -> bool {
         *self.shared.recovered.borrow()

@@ -95,6 +95,18 @@ pub fn something_comes_next(saga: &Saga, reach: &dyn Reach) -> bool {
         || matches!(saga.stage, Stage::AwaitingLocks { .. })
 }
 
+/// Whether nothing moves `saga` before its wake-up but what somebody asks of it: no call is in
+/// flight, and neither a participant, a lock nor an operator is waited for.
+#[must_use]
+pub fn rests(saga: &Saga, waits: &Waits) -> bool {
+    waits.wake_at.is_some()
+        && waits.parked.is_empty()
+        && !saga.is_terminal()
+        && !saga.is_blocked()
+        && !saga.steps.sum().has_calls()
+        && !matches!(saga.stage, Stage::AwaitingLocks { .. })
+}
+
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min()
 }

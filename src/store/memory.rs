@@ -16,8 +16,9 @@ use super::checks::{
     SAGA_BYTES_MAX, check_batch, check_sequence, check_size, outbox_records, recount, wanted,
 };
 use super::codec::fact::encode_facts;
-use super::open_set::OpenSet;
+use super::open_set::{OpenSet, Wake};
 use super::order::{Window, place_key};
+use super::packed::PackedId;
 use super::{
     Counters, Fence, ListQuery, LockTicket, LockWrite, OpenCursor, OpenPage, Receipt, SagaWrite, Store,
     StoreError, StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
@@ -102,6 +103,12 @@ struct Saga {
     bytes: usize,
     /// `None` once it has ended.
     far_wake: Option<Timestamp>,
+}
+
+impl Saga {
+    fn wake(&self) -> Wake {
+        Wake::of(self.far_wake, self.summary.rests)
+    }
 }
 
 /// What belongs to one owner.
@@ -275,9 +282,11 @@ impl Kept {
         recount(&mut self.counters, &summary.definition, summary.version, before, Some(summary.status));
         self.outbox_records += outbox_records(&facts);
         let far_wake = far_wake.filter(|_| !summary.status.is_terminal());
-        self.open.remove(&id, self.sagas.get(&id).and_then(|saga| saga.far_wake));
+        if let Some(saga) = self.sagas.get(&id).filter(|saga| !saga.summary.status.is_terminal()) {
+            self.open.remove(PackedId::of(&id), saga.wake());
+        }
         if !summary.status.is_terminal() {
-            self.open.put(&id, far_wake);
+            self.open.put(PackedId::of(&id), Wake::of(far_wake, summary.rests));
         }
         match lock {
             LockWrite::Keep => {}

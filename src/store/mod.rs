@@ -13,6 +13,7 @@ pub mod codec;
 pub mod memory;
 mod open_set;
 mod order;
+mod packed;
 pub mod sled;
 #[cfg(test)]
 mod suite;
@@ -50,8 +51,9 @@ pub trait Store: Send + Sync + 'static {
     /// Facts with a sequence over `after`, at most `limit`, in order.
     fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>>;
 
-    /// Open sagas for recovery, a page at a time: first those without a far wake-up, then by
-    /// wake-up time. `cursor` is `None` for the first page and the page's `next` for the others.
+    /// Open sagas for recovery, a page at a time: first those that do not rest (see
+    /// [`Summary::rests`]), then the others by wake-up time. `cursor` is `None` for the first page
+    /// and the page's `next` for the others.
     fn open_sagas(
         &self,
         cursor: Option<OpenCursor>,
@@ -198,6 +200,9 @@ pub struct Summary {
     pub failure: Option<Failure>,
     /// The number of its last fact.
     pub seq: u64,
+    /// Whether nothing of it happens before its far wake-up unless somebody asks for it: a start of
+    /// the daemon leaves it where it is. Means nothing without a far wake-up.
+    pub rests: bool,
 }
 
 /// A saga as stored.
@@ -218,7 +223,7 @@ pub struct OpenCursor(pub Vec<u8>);
 /// A page of open sagas.
 #[derive(Debug, Clone, Default)]
 pub struct OpenPage {
-    /// The sagas, with their far wake-up if one is stored.
+    /// The sagas, those that rest with their wake-up.
     pub sagas: Vec<(SagaId, Option<Timestamp>)>,
     /// Where the next page starts; `None` behind the last.
     pub next: Option<OpenCursor>,

@@ -9,6 +9,7 @@ mod large;
 mod lists;
 mod operating;
 mod overload;
+mod resting;
 mod running;
 mod storm;
 mod world;

@@ -78,6 +78,18 @@ fn checksum(key: &[u8], format: u8, parts: u16, content: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// How many rows the row's record has; nothing is checked.
+#[must_use]
+pub fn stored_parts(value: &[u8]) -> u16 {
+    value.get(5..7).and_then(<[u8]>::first_chunk).map_or(0, |parts| u16::from_be_bytes(*parts))
+}
+
+/// The content of a row that [`open`] has found whole.
+#[must_use]
+pub fn content(value: &[u8]) -> &[u8] {
+    value.get(HEAD_BYTES..).unwrap_or_default()
+}
+
 /// The checksum that a row carries; nothing is checked.
 #[must_use]
 pub fn stored_checksum(value: &[u8]) -> u32 {

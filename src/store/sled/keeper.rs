@@ -211,7 +211,7 @@ impl Keeper {
         let (mut changes, mut in_batch, mut bytes) = (Changes::default(), 0, 0);
         for (id, saga) in ended {
             let live = self.shared.live.read();
-            let entry = live.get(&id).filter(|_| live.damage(&id).is_none()).cloned();
+            let entry = live.get(&id).filter(|_| live.damage(&id).is_none());
             drop(live);
             let Some(entry) = entry.filter(|entry| entry.status.is_terminal()) else { continue };
             match self.move_one(history, saga, &entry, &mut changes) {

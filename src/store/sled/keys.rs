@@ -152,6 +152,13 @@ pub fn parse_saga(key: &[u8]) -> Option<(SagaId, u64)> {
     Some((id, u64::from_be_bytes(*rest.first_chunk::<8>()?)))
 }
 
+/// The text of the saga's id in a record's key, and the record's first sequence.
+pub fn split_saga(key: &[u8]) -> Option<(&[u8], u64)> {
+    let key = key.get(1..)?;
+    let (id, rest) = key.split_at_checked(key.iter().position(|&byte| byte == 0)?)?;
+    Some((id, u64::from_be_bytes(*rest.get(1..)?.first_chunk()?)))
+}
+
 pub fn known(id: &SagaId) -> Vec<u8> {
     key(Family::Known, &[&id_key(id)])
 }
@@ -201,6 +208,7 @@ mod tests {
     fn keys_are_read_back() {
         let id = SagaId::parse("a/b").unwrap();
         assert_eq!(parse_saga(&saga(&id, 7)), Some((id.clone(), 7)));
+        assert_eq!(split_saga(&saga(&id, 7)), Some((id.as_str().as_bytes(), 7)));
         assert_eq!(parse_ended(&ended(Timestamp(-3), &id)), Some((Timestamp(-3), id.clone())));
         let place = place(SagaStatus::Abandoned, Timestamp(5), &id);
         assert_eq!(parse_place(&place), Some((Timestamp(5), id.clone())));

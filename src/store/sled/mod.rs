@@ -26,6 +26,7 @@
 //! A saga is one row as long as it is short: its facts and its summary, written over with each
 //! commit, copied to the history as it is, and deleted. See [`records::Record`].
 
+mod census;
 mod compact;
 mod disk;
 mod error;
@@ -41,6 +42,7 @@ mod part;
 mod prepare;
 mod read;
 mod records;
+mod roll;
 mod scan;
 mod shared;
 mod verify;
@@ -333,7 +335,7 @@ impl SledStore {
     fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
         let live = self.shared.live.read();
         let fresh = self.shared.fresh.read();
-        batch.iter().any(|write| live.get(&write.id).is_none() && !fresh.surely_new(&write.id))
+        batch.iter().any(|write| !live.contains(&write.id) && !fresh.surely_new(&write.id))
     }
 
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
@@ -357,7 +359,7 @@ impl SledStore {
 
     /// Whether a saga is nowhere, answered at once when its id is new or the history is open.
     fn is_nowhere(&self, id: &SagaId) -> bool {
-        let unknown = || self.shared.live.read().get(id).is_none();
+        let unknown = || !self.shared.live.read().contains(id);
         if !unknown() {
             return false;
         }

@@ -8,6 +8,7 @@ use crate::store::codec::fact::encode_facts;
 use crate::store::codec::frame::{self, Row};
 use crate::store::codec::records::encode_ticket;
 use crate::store::codec::summary::encode_summary;
+use crate::store::open_set::Wake;
 use crate::store::{LockWrite, SagaWrite};
 
 /// A write, encoded.
@@ -20,7 +21,7 @@ pub struct Prepared {
     pub status: SagaStatus,
     pub definition: DefinitionName,
     pub version: Version,
-    pub far_wake: Option<Timestamp>,
+    pub wake: Wake,
     pub lock: PreparedLock,
     /// Its facts; empty when there are none.
     pub facts: Vec<u8>,
@@ -45,7 +46,7 @@ impl Prepared {
             last_seq: expected_seq + facts.len() as u64,
             created_at: summary.created_at,
             status: summary.status,
-            far_wake: far_wake.filter(|_| !summary.status.is_terminal()),
+            wake: Wake::of(far_wake.filter(|_| !summary.status.is_terminal()), summary.rests),
             lock: match lock {
                 LockWrite::Keep => PreparedLock::Keep,
                 LockWrite::Release(number) => PreparedLock::Release(number),

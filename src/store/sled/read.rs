@@ -99,12 +99,12 @@ fn span(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<Store
     let mut outcome = Ok(None);
     for _ in 0..TRIES_MAX {
         shared.usable()?;
-        let entry = shared.live.read().get(id).cloned();
+        let entry = shared.live.read().get(id);
         outcome = match &entry {
             Some(entry) => span_of_open(shared, id, entry, from, to).map(Some),
             None => span_of_past(shared, id, from, to),
         };
-        let settled = matches!(outcome, Ok(Some(_))) || shared.live.read().get(id) == entry.as_ref();
+        let settled = matches!(outcome, Ok(Some(_))) || shared.live.read().get(id) == entry;
         if settled {
             break;
         }
@@ -132,7 +132,7 @@ fn span_of_open(
     }
     let ended = entry.status.is_terminal();
     let saga = complete(id, from, to, facts, ended)?;
-    Ok(StoredSaga { far_wake: entry.far_wake.filter(|_| !ended), ..saga })
+    Ok(StoredSaga { far_wake: entry.wake.far.filter(|_| !ended), ..saga })
 }
 
 fn span_of_past(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<StoredSaga>, StoreError> {

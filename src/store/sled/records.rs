@@ -7,7 +7,7 @@ use super::keys::{FAMILIES, Family};
 use crate::saga::event::Fact;
 use crate::saga::ids::Timestamp;
 use crate::store::codec::fact::decode_facts;
-use crate::store::codec::summary::decode_summary;
+use crate::store::codec::summary::{Standing, decode_standing, decode_summary};
 use crate::store::codec::{CodecError, decode};
 use crate::store::{StoreIdentity, Summary};
 
@@ -181,6 +181,11 @@ impl<'a> Record<'a> {
 
     pub fn summary(&self) -> Result<Summary, CodecError> {
         decode_summary(self.summary)
+    }
+
+    /// The part of its summary that says where the saga stands.
+    pub fn standing(&self) -> Result<Standing, CodecError> {
+        decode_standing(self.summary)
     }
 
     /// Its facts; their numbers must be those that key and summary say.

@@ -3,13 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::census::Census;
 use super::error::{OpenError, panic_text};
 use super::history::{check_history, indexes_of};
 use super::keys::{self, Family};
 use super::open::{check_identity, find, lock};
 use super::part::Part;
 use super::records::{Record, RowCounts};
-use super::scan::{Census, Found, records};
+use super::scan::{Found, records};
 use super::{HISTORY_DIR, OPEN_DIR, compact};
 use crate::saga::ids::SagaId;
 use crate::store::{StoreError, Summary};

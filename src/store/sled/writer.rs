@@ -22,6 +22,7 @@ use crate::saga::ids::{DefinitionName, SagaId, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::checks::recount;
 use crate::store::codec::frame::{self, Row, stored_checksum};
+use crate::store::open_set::Wake;
 use crate::store::{Counters, Fence, Receipt, StoreError, Summary};
 
 /// Requests that may wait for the writer.
@@ -236,7 +237,7 @@ impl Writer {
     fn entry(&self, stage: &Stage, id: &SagaId) -> Option<Entry> {
         match stage.entries.get(id) {
             Some(staged) => staged.clone(),
-            None => self.shared.live.read().get(id).cloned(),
+            None => self.shared.live.read().get(id),
         }
     }
 
@@ -248,7 +249,7 @@ impl Writer {
         let past = super::read::past(self.shared.history()?, id)?;
         Ok(past.map(|past| Entry {
             created_at: past.summary.created_at,
-            far_wake: None,
+            wake: Wake::default(),
             kind: self.kinds.of(&past.summary.definition, past.summary.version),
             first_seq: past.summary.seq + 1,
             record_seq: past.summary.seq + 1,
@@ -289,7 +290,7 @@ impl Writer {
                 stage.counted.insert((definition.clone(), *version, status));
             }
         }
-        next.far_wake = write.far_wake;
+        next.wake = write.wake;
         next.status = write.status;
         next.bytes += write.facts.len() as u64;
         next.outbox += write.outbox;
@@ -312,7 +313,7 @@ impl Writer {
         self.tail.newest = fresh.newest();
         Entry {
             created_at: write.created_at,
-            far_wake: None,
+            wake: Wake::default(),
             kind: self.kinds.of(&write.definition, write.version),
             first_seq: 1,
             record_seq: 1,
@@ -346,7 +347,7 @@ impl Writer {
         let record = Record {
             bytes: entry.bytes,
             outbox: entry.outbox,
-            far_wake: entry.far_wake,
+            far_wake: entry.wake.far,
             summary: &write.summary,
             facts: &facts,
         };
@@ -444,7 +445,7 @@ impl Writer {
             for (id, entry) in stage.entries.drain() {
                 match entry {
                     Some(entry) => live.put(&id, entry),
-                    None => drop(live.remove(&id)),
+                    None => live.remove(&id),
                 }
             }
             if live.counters != self.counters {
