@@ -152,8 +152,12 @@ impl Engine {
             return Err(EngineError::Overloaded { reason, retry_after: first_waits.min(RETRY_AFTER_MAX) });
         }
         let door = self.shared.shard_of(id);
-        let (waited, left) = (door.mail_waited(), door.mailbox.depth());
-        if waited > MAIL_SLOW && left >= self.shared.settings.batch_max {
+        let waited = door.mail_waited();
+        if waited <= MAIL_SLOW {
+            return Ok(());
+        }
+        let left = door.mailbox.depth();
+        if left >= self.shared.settings.batch_max {
             let waited = waited.min(RETRY_AFTER_MAX);
             let reason = format!("the daemon is behind: {left} requests wait");
             return Err(EngineError::Overloaded { reason, retry_after: waited });

@@ -64,6 +64,26 @@ pub struct Entry {
     pub status: SagaStatus,
 }
 
+impl Entry {
+    /// Of a saga of which nothing lies in the open database yet, and whose next fact is `first_seq`.
+    pub fn unwritten(created_at: Timestamp, kind: Arc<Kind>, status: SagaStatus, first_seq: u64) -> Self {
+        Self {
+            created_at,
+            wake: Wake::default(),
+            kind,
+            first_seq,
+            record_seq: first_seq,
+            seq: first_seq.saturating_sub(1),
+            bytes: 0,
+            outbox: 0,
+            sum: 0,
+            record_sum: 0,
+            parts: 0,
+            status,
+        }
+    }
+}
+
 /// An entry as it is kept. Nearly all sagas are one record that begins with the first fact, and
 /// have small numbers.
 #[derive(Debug)]

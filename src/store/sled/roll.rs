@@ -279,19 +279,7 @@ impl<'a> Reader<'a> {
     /// comes across it.
     fn unreadable(&mut self, first_seq: u64) -> Entry {
         let unnamed = DefinitionName::parse("unreadable").expect("a valid name");
-        Entry {
-            created_at: Timestamp(0),
-            wake: Wake::default(),
-            kind: self.kinds.lock().of(&unnamed, Version(0)),
-            first_seq,
-            record_seq: first_seq,
-            seq: 0,
-            bytes: 0,
-            outbox: 0,
-            sum: 0,
-            record_sum: 0,
-            parts: 0,
-            status: SagaStatus::Running,
-        }
+        let kind = self.kinds.lock().of(&unnamed, Version(0));
+        Entry { seq: 0, ..Entry::unwritten(Timestamp(0), kind, SagaStatus::Running, first_seq) }
     }
 }

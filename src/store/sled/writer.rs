@@ -15,6 +15,7 @@ use super::keys::{self, Family};
 use super::live::{Entry, Kind, Kinds};
 use super::part::Changes;
 use super::prepare::{Prepared, PreparedLock};
+use super::read::{Past, past};
 use super::records::{Record, Tail};
 use super::shared::{Ended, Shared};
 use super::warm::Warm;
@@ -22,7 +23,6 @@ use crate::saga::ids::{DefinitionName, SagaId, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::checks::recount;
 use crate::store::codec::frame::{self, Row, stored_checksum};
-use crate::store::open_set::Wake;
 use crate::store::{Counters, Fence, Receipt, StoreError, Summary};
 
 /// Requests that may wait for the writer.
@@ -246,20 +246,11 @@ impl Writer {
         if self.shared.fresh.read().surely_new(id) {
             return Ok(None);
         }
-        let past = super::read::past(self.shared.history()?, id)?;
-        Ok(past.map(|past| Entry {
-            created_at: past.summary.created_at,
-            wake: Wake::default(),
-            kind: self.kinds.of(&past.summary.definition, past.summary.version),
-            first_seq: past.summary.seq + 1,
-            record_seq: past.summary.seq + 1,
-            seq: past.summary.seq,
-            bytes: past.bytes,
-            outbox: past.outbox,
-            sum: 0,
-            record_sum: 0,
-            parts: 0,
-            status: past.summary.status,
+        let past = past(self.shared.history()?, id)?;
+        Ok(past.map(|Past { summary, bytes, outbox }| {
+            let kind = self.kinds.of(&summary.definition, summary.version);
+            let entry = Entry::unwritten(summary.created_at, kind, summary.status, summary.seq + 1);
+            Entry { bytes, outbox, ..entry }
         }))
     }
 
@@ -311,20 +302,8 @@ impl Writer {
         let mut fresh = self.shared.fresh.write();
         fresh.note(&write.id);
         self.tail.newest = fresh.newest();
-        Entry {
-            created_at: write.created_at,
-            wake: Wake::default(),
-            kind: self.kinds.of(&write.definition, write.version),
-            first_seq: 1,
-            record_seq: 1,
-            seq: 0,
-            bytes: 0,
-            outbox: 0,
-            sum: 0,
-            record_sum: 0,
-            parts: 0,
-            status: write.status,
-        }
+        let kind = self.kinds.of(&write.definition, write.version);
+        Entry::unwritten(write.created_at, kind, write.status, 1)
     }
 
     /// Writes the saga's last record anew with the facts of this write, or begins the next one;
