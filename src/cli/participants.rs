@@ -60,6 +60,9 @@ pub struct RegisterArgs {
     ttl: Duration,
 }
 
+const REFUSED_ON: &str = "--refused-on";
+const DONE_ON: &str = "--done-on";
+
 /// How a participant is called.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Spoken {
@@ -106,18 +109,16 @@ fn offered(args: &mut RegisterArgs) -> Result<Vec<HandlerAction>, Trouble> {
         let (name, target) = (name.trim().to_owned(), target.trim().to_owned());
         actions.push(HandlerAction { name, target, ..HandlerAction::default() });
     }
-    let sets: [(&str, _, fn(&mut HandlerAction) -> &mut Vec<String>); 2] = [
-        ("--refused-on", &mut args.refused_on, |action| &mut action.refused_on),
-        ("--done-on", &mut args.done_on, |action| &mut action.done_on),
-    ];
-    for (flag, given, answers_of) in sets {
-        for Answers { action, answers } in given.drain(..) {
-            let Some(known) = actions.iter_mut().find(|known| known.name == action) else {
-                return Err(Trouble::Usage(format!("{flag} {action}=…: no --action has this name")));
-            };
-            answers_of(known).extend(answers);
-        }
-    }
+    let mut add = |flag: &str, Answers { action, answers }: Answers| {
+        let known = actions.iter_mut().find(|known| known.name == action);
+        let known =
+            known.ok_or_else(|| Trouble::Usage(format!("{flag} {action}=…: no --action has this name")))?;
+        let list = if flag == REFUSED_ON { &mut known.refused_on } else { &mut known.done_on };
+        list.extend(answers);
+        Ok::<_, Trouble>(())
+    };
+    args.refused_on.drain(..).try_for_each(|answers| add(REFUSED_ON, answers))?;
+    args.done_on.drain(..).try_for_each(|answers| add(DONE_ON, answers))?;
     Ok(actions)
 }
 
