@@ -1,5 +1,6 @@
 //! The scenarios that the Rust, Python and TypeScript barriers share: `scenarios/calls.json`, played
 //! over PostgreSQL and over SQLite.
+#![expect(clippy::unwrap_used, reason = "a test may end at whatever goes wrong")]
 
 mod postgres;
 mod sqlite;
