@@ -34,7 +34,8 @@ struct Scenario {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Call {
-    call: String,
+    #[serde(rename = "call")]
+    kind: String,
     #[serde(default)]
     outside: bool,
     #[serde(default = "saga")]
@@ -87,11 +88,11 @@ impl fmt::Display for Failed {
 
 impl Call {
     fn own_key(&self) -> &str {
-        self.key.as_deref().unwrap_or(if self.call == "action" { "a" } else { "c" })
+        self.key.as_deref().unwrap_or(if self.kind == "action" { "a" } else { "c" })
     }
 
     fn does(&self) -> &str {
-        self.does.as_deref().unwrap_or_else(|| panic!("{}: the participant's code was run", self.call))
+        self.does.as_deref().unwrap_or_else(|| panic!("{}: the participant's code was run", self.kind))
     }
 
     fn refusal(&self) -> Answer {
@@ -124,14 +125,14 @@ impl Call {
 
     /// Holds what came of the call against what the scenario says.
     fn check(&self, scenario: &Scenario, at: usize, reply: &[String], effects: i64, undos: i64) {
-        let name = format!("{}: call {at} ({})", scenario.name, self.call);
+        let name = format!("{}: call {at} ({})", scenario.name, self.kind);
         assert_eq!(reply, self.reply, "{name}: the reply");
         assert_eq!((effects, undos), (self.effects, self.undos), "{name}: effects and undos");
     }
 }
 
-fn words<S: fmt::Display, E: fmt::Display>(reply: Result<Reply, Error<S, E>>) -> Vec<String> {
-    let words: &[&str] = match &reply {
+fn words<S: fmt::Display, E: fmt::Display>(reply: &Result<Reply, Error<S, E>>) -> Vec<String> {
+    let words: &[&str] = match reply {
         Ok(Reply::Done(output)) => &["done", output],
         Ok(Reply::Refused { code, message }) => &["refused", code, message],
         Ok(Reply::Superseded) => &["superseded"],

@@ -31,7 +31,7 @@ async fn play(
 ) -> Vec<String> {
     let (saga_id, step, key) = (call.saga.as_str(), call.step.as_str(), call.own_key());
     let compensation = Compensation { saga_id, step, key, action_key: "a" };
-    let reply: Result<Reply, Error<Failed>> = match (call.call.as_str(), is_outside) {
+    let reply: Result<Reply, Error<Failed>> = match (call.kind.as_str(), is_outside) {
         ("action", false) => {
             let action = Action { saga_id, step, key };
             barrier.act(db, &action, async |tx| within(tx, call, "effects").await).await
@@ -66,7 +66,7 @@ async fn play(
             barrier.undo_outside(db, &compensation, undo, async || call.look()).await
         }
         ("probe", false) => {
-            return words(barrier.probe(db, &Probe { saga_id, step, action_key: "a" }).await);
+            return words(&barrier.probe(db, &Probe { saga_id, step, action_key: "a" }).await);
         }
         ("probe", true) => {
             let probe = Probe { saga_id, step, action_key: "a" };
@@ -78,7 +78,7 @@ async fn play(
         ("purge", _) => return purge_words(barrier.purge(db, sqlite::far_ahead()).await.unwrap()),
         (other, _) => panic!("unknown call {other:?}"),
     };
-    words(reply)
+    words(&reply)
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ fn play(
 ) -> Vec<String> {
     let (saga_id, step, key) = (call.saga.as_str(), call.step.as_str(), call.own_key());
     let compensation = Compensation { saga_id, step, key, action_key: "a" };
-    let reply: Result<Reply, Error<Failed>> = match (call.call.as_str(), is_outside) {
+    let reply: Result<Reply, Error<Failed>> = match (call.kind.as_str(), is_outside) {
         ("action", false) => {
             barrier.act(db, &Action { saga_id, step, key }, |tx| within(tx, call, "effects"))
         }
@@ -59,7 +59,7 @@ fn play(
             };
             barrier.undo_outside(db, &compensation, undo, || call.look())
         }
-        ("probe", false) => return words(barrier.probe(db, &Probe { saga_id, step, action_key: "a" })),
+        ("probe", false) => return words(&barrier.probe(db, &Probe { saga_id, step, action_key: "a" })),
         ("probe", true) => {
             barrier.probe_outside(db, &Probe { saga_id, step, action_key: "a" }, || call.look())
         }
@@ -69,11 +69,11 @@ fn play(
         ("purge", _) => return purge_words(barrier.purge(db, far_ahead()).unwrap()),
         (other, _) => panic!("unknown call {other:?}"),
     };
-    words(reply)
+    words(&reply)
 }
 
 pub fn far_ahead() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(100 * 365 * 86_400)
+    SystemTime::UNIX_EPOCH + Duration::from_hours(876000)
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn eight_threads_that_make_the_same_calls_have_one_effect_and_one_undo() {
             let path = &path;
             scope.spawn(move || {
                 let mut db = Connection::open(path).unwrap();
-                db.busy_timeout(Duration::from_secs(60)).unwrap();
+                db.busy_timeout(Duration::from_mins(1)).unwrap();
                 for at in 0..KEYS {
                     let (key, undo_key) = (format!("a{at}"), format!("c{at}"));
                     let act = Action { saga_id: "order-1", step: "deduct-stock", key: &key };

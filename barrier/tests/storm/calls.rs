@@ -38,7 +38,7 @@ pub struct Plan {
     pub messages: Vec<Message>,
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 pub struct Random(pub u64);
 
 impl Random {
@@ -64,14 +64,14 @@ pub fn plan(calls: u64, random: &mut Random) -> Vec<Plan> {
     let mut made = 0;
     while made < calls {
         let item = i32::try_from(random.next() % ITEMS).expect("it fits");
-        let is_outside = random.next() % 8 == 0;
+        let is_outside = random.next().is_multiple_of(8);
         let mut messages = Vec::new();
         let mut add = |kind, times| {
             for _ in 0..times {
                 messages.push(Message { plan: plans.len(), kind, item, is_outside });
             }
         };
-        let (is_compensated, is_probed) = (random.next() % 2 == 0, random.next() % 8 == 0);
+        let (is_compensated, is_probed) = (random.next().is_multiple_of(2), random.next().is_multiple_of(8));
         add(Kind::Action, 1 + random.next() % 4);
         add(Kind::Compensation, if is_compensated { 1 + random.next() % 3 } else { 0 });
         add(Kind::Probe, u64::from(is_probed));
@@ -305,7 +305,7 @@ async fn outside(
 ) -> Result<Reply, Error<Broken>> {
     let (saga, key, undo_key) = names(message);
     // So long that only the storm itself ends it.
-    let barrier = Barrier::default().with_lease(std::time::Duration::from_secs(3_600));
+    let barrier = Barrier::default().with_lease(std::time::Duration::from_hours(1));
     let [effects, undos] = &tally.outside[message.plan];
     let deed = async |count: &AtomicU64| {
         tally.runs.fetch_add(1, Ordering::Relaxed);

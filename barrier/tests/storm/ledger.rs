@@ -55,15 +55,13 @@ pub async fn check(client: &Client, plans: &[Plan], tally: &Tally, pieces: i64) 
         let counts = (i64::from(row.get::<_, i32>(1)), i64::from(row.get::<_, i32>(2)));
         ledger.insert(row.get::<_, String>(0), counts);
     }
-    let answers = tally.answers.lock().unwrap();
+    let answers = tally.answers.lock().unwrap().clone();
     let mut standing = 0;
     for (at, plan) in plans.iter().enumerate() {
         let key = key(at);
         let count = |which: usize| i64::try_from(tally.outside[at][which].load(Ordering::SeqCst)).unwrap();
-        let (effects, undos) = match plan.is_outside {
-            true => (count(0), count(1)),
-            false => ledger.remove(&key).unwrap_or_default(),
-        };
+        let (effects, undos) =
+            if plan.is_outside { (count(0), count(1)) } else { ledger.remove(&key).unwrap_or_default() };
         let given = |what| answers.get(&(at, what)).map_or(&[] as &[Reply], Vec::as_slice);
         let (acted, undone) = (given("action"), given("compensation"));
         if !(0..=1).contains(&effects) || !(0..=1).contains(&undos) || undos > effects {
