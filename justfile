@@ -49,6 +49,30 @@ sim SEED:
 bench *args:
     cargo bench --locked --bench bench -- {{args}}
 
+# The rules by themselves, for sagas of more and more instances.
+bench-core *args:
+    cargo bench --locked --bench core -- {{args}}
+
 # Licences, bans and sources of everything we depend on (needs cargo-deny).
 deny:
     cargo deny check licenses bans sources
+
+# Overload for longer: each flood for so many seconds.
+bench-overload seconds="60":
+    cargo bench --locked --bench bench -- --only overload --seconds {{seconds}}
+
+# A start with N open sagas that wait for something far away (a million: some 2 GB of disk for a while).
+bench-open N="1000000":
+    cargo bench --locked --bench bench -- --only open --open {{N}}
+
+# A start and order3 with N ended sagas behind it (five million: some 15 GB of disk for a while).
+bench-history N="5000000":
+    cargo bench --locked --bench bench -- --only history --ended {{N}} --seconds 15
+
+# Single components: the rules, the codec, expressions, commits, calls.
+bench-parts *args:
+    cargo bench --locked --bench parts -- {{args}}
+
+# Samples the daemon's processor time under order3 at 64 in flight: target/profile.svg.
+profile seconds="20":
+    .ci/profile {{seconds}}

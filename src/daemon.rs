@@ -114,7 +114,8 @@ impl Daemon {
         let failed = on_failure(&readiness, &tasks);
         let store = open_store(config, &metrics, &clock, failed).await?;
         let registry = registry_of(config, &clock)?;
-        let dispatch = Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone());
+        let dispatch =
+            Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone(), tasks.clone());
         let engine = Engine::launch(Parts {
             store,
             dispatch: Arc::new(dispatch),
@@ -330,6 +331,7 @@ async fn keep_gauges(engine: Engine, metrics: Metrics, stopping: CancellationTok
             let counted = stats.counters.iter().filter(|((_, _, s), _)| *s == status).map(|(_, count)| count);
             metrics.set_sagas(status.as_str(), counted.sum());
         }
+        metrics.set_resident(stats.resident);
         metrics.set_parked(stats.parked);
         metrics.set_blocked(stats.stuck);
         metrics.set_quarantined(stats.quarantined);

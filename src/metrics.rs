@@ -58,6 +58,7 @@ struct StoreHandles {
 
 struct WaitHandles {
     queue_depth: Family<QueueLabel, Count>,
+    resident: Count,
     parked: Count,
     blocked: Count,
     quarantined: Count,
@@ -246,6 +247,11 @@ impl Metrics {
         self.0.waits.queue_depth.get_or_create(&QueueLabel { queue }).set(depth);
     }
 
+    /// Open sagas in memory; the others wait in the store for something far away.
+    pub fn set_resident(&self, sagas: u64) {
+        self.0.waits.resident.set(sagas);
+    }
+
     /// Sagas that wait for a participant to be reachable.
     pub fn set_parked(&self, sagas: u64) {
         self.0.waits.parked.set(sagas);
@@ -344,12 +350,14 @@ impl WaitHandles {
     fn new(registry: &mut Registry) -> Self {
         let handles = Self {
             queue_depth: Family::default(),
+            resident: Count::default(),
             parked: Count::default(),
             blocked: Count::default(),
             quarantined: Count::default(),
             sweeper_findings: Family::default(),
         };
         registry.register("queue_depth", "Entries in a queue", handles.queue_depth.clone());
+        registry.register("sagas_resident", "Open sagas in memory", handles.resident.clone());
         registry.register("sagas_parked", "Sagas waiting for a participant", handles.parked.clone());
         registry.register("calls_blocked", "Calls waiting for an operator", handles.blocked.clone());
         registry.register("sagas_quarantined", "Sagas that could not be read", handles.quarantined.clone());

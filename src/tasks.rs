@@ -20,12 +20,15 @@ pub enum Death {
 
 /// The tasks of one daemon. Clones share the same set.
 #[derive(Debug, Clone, Default)]
-pub struct Tasks {
+pub struct Tasks(Arc<Set>);
+
+#[derive(Debug, Default)]
+struct Set {
     tracker: TaskTracker,
     stop: CancellationToken,
     fatal: CancellationToken,
     /// Why `fatal` fired.
-    failure: Arc<OnceLock<String>>,
+    failure: OnceLock<String>,
 }
 
 impl Tasks {
@@ -38,38 +41,44 @@ impl Tasks {
     /// Told to every task when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
-        self.stop.clone()
+        self.0.stop.clone()
+    }
+
+    /// Whether they were told.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
     }
 
     /// Fires when a task died whose death is fatal, or when the daemon was declared unfit.
     #[must_use]
     pub fn fatal(&self) -> CancellationToken {
-        self.fatal.clone()
+        self.0.fatal.clone()
     }
 
     /// Declares the daemon unfit to go on, for example after a failed fsync.
     pub fn fail(&self, why: &str) {
-        if self.failure.set(why.to_owned()).is_ok() {
+        if self.0.failure.set(why.to_owned()).is_ok() {
             tracing::error!(why, "the daemon cannot go on");
-            self.fatal.cancel();
+            self.0.fatal.cancel();
         }
     }
 
     /// Why the daemon cannot go on; the first cause, once [`Tasks::fatal`] has fired.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+        self.0.failure.get().map(String::as_str)
     }
 
     /// Starts a task.
     pub fn spawn(&self, name: &'static str, death: Death, work: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
-        self.tracker.spawn(async move {
+        self.0.tracker.spawn(async move {
             let panicked = std::panic::AssertUnwindSafe(work).catch_unwind().await.is_err();
             if panicked {
                 tracing::error!(task = name, "a task panicked");
             }
-            if death == Death::Fatal && !tasks.stop.is_cancelled() {
+            if death == Death::Fatal && !tasks.is_stopping() {
                 tasks.fail(&format!("its task {name:?} has ended"));
             }
         });
@@ -77,14 +86,14 @@ impl Tasks {
 
     /// Tells all tasks to stop.
     pub fn stop(&self) {
-        self.stop.cancel();
-        self.tracker.close();
+        self.0.stop.cancel();
+        self.0.tracker.close();
     }
 
     /// Waits until all tasks have ended.
     pub async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 }
 
@@ -94,6 +103,21 @@ pub fn thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Does two pieces of work at once, the first on a named operating-system thread, and returns when
+/// both are done. A panic of either goes on here.
+pub fn at_once<A: Send, B>(
+    name: &str,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> io::Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let first = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, first)?;
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((first, second))
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What must hold, as ratios within one run: the machine and its other guests cancel out.
+//! What must hold, mostly as ratios within one run: the machine and its other guests cancel out.
+//! The parts beside `order3` bring their own.
 
 use serde::Serialize;
 
@@ -27,7 +28,7 @@ const DAEMON_CPU_MAX: f64 = 1.5;
 #[derive(Debug, Clone, Serialize)]
 pub struct Bar {
     pub what: String,
-    /// A ratio.
+    /// A ratio, or in the unit that `what` names.
     pub found: f64,
     pub limit: f64,
     /// Whether `found` must reach `limit`; otherwise it must not pass it.
@@ -36,12 +37,14 @@ pub struct Bar {
 }
 
 impl Bar {
-    fn at_least(what: String, found: f64, limit: f64) -> Self {
-        Self { what, found, limit, at_least: true, holds: found >= limit }
+    /// Holds when `found` reaches `limit`.
+    pub fn at_least(what: impl Into<String>, found: f64, limit: f64) -> Self {
+        Self { what: what.into(), found, limit, at_least: true, holds: found >= limit }
     }
 
-    fn at_most(what: String, found: f64, limit: f64) -> Self {
-        Self { what, found, limit, at_least: false, holds: found <= limit }
+    /// Holds when `found` does not pass `limit`.
+    pub fn at_most(what: impl Into<String>, found: f64, limit: f64) -> Self {
+        Self { what: what.into(), found, limit, at_least: false, holds: found <= limit }
     }
 }
 
@@ -81,13 +84,13 @@ pub fn bars(expected: &Expected, order3: &[Figures]) -> Vec<Bar> {
             bars.push(Bar::at_least(format!("part of the bound, C={callers}"), part, OF_BOUND_MIN));
         }
         if callers == 64 {
-            bars.push(Bar::at_most("p99 / mean, C=64".to_owned(), row.p99_us / row.mean_us, TAIL_MAX));
+            bars.push(Bar::at_most("p99 / mean, C=64", row.p99_us / row.mean_us, TAIL_MAX));
             let ratio = row.daemon_cpu_us / expected.daemon_cpu_us;
-            bars.push(Bar::at_most("daemon's CPU / its share, C=64".to_owned(), ratio, DAEMON_CPU_MAX));
+            bars.push(Bar::at_most("daemon's CPU / its share, C=64", ratio, DAEMON_CPU_MAX));
         }
         if callers == 1 {
             let ratio = row.p50_us / expected.alone_us;
-            bars.push(Bar::at_most("p50 / its parts, C=1".to_owned(), ratio, ALONE_MAX));
+            bars.push(Bar::at_most("p50 / its parts, C=1", ratio, ALONE_MAX));
         }
     }
     bars

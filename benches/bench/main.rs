@@ -11,13 +11,25 @@
 
 mod bars;
 mod closed;
+mod crash;
+mod fill;
+mod findings;
+mod history;
 mod limits;
+mod open;
+mod overload;
 mod parts;
+mod profile;
 mod records;
+mod reopen;
 mod report;
+mod restart;
+mod retention;
 mod rig;
+mod sagas;
 mod shop;
 mod usage;
+mod wide;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,10 +39,11 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::bars::{Expected, bars};
+use crate::findings::Findings;
 use crate::limits::probe;
-use crate::parts::Figures;
-use crate::report::Report;
-use crate::rig::{Participants, Rig};
+use crate::reopen::Opener;
+use crate::report::{Held, Report};
+use crate::rig::Participants;
 
 /// Sagas in flight, where nothing else is asked for.
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
@@ -49,9 +62,26 @@ struct Bench {
     /// Sagas in flight in part order3; may be repeated
     #[arg(long, value_name = "C")]
     callers: Vec<usize>,
+    /// Open sagas in parts open and reopen
+    #[arg(long, default_value_t = 50_000, value_name = "N")]
+    open: u64,
+    /// Ended sagas in part history
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    ended: u64,
+    /// Items and steps in part wide, at most
+    #[arg(long, default_value_t = 4_000, value_name = "N")]
+    wide: usize,
+    /// Only sample the daemon's processor time at 64 in flight, with `perf`, into this file
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Run as the participants, on this address
     #[arg(long, hide = true, value_name = "ADDR")]
     shop: Option<SocketAddr>,
+    /// Open the store in `--open-dir`, and tell what it took
+    #[arg(long, hide = true, requires = "open_dir")]
+    open_as: Option<Opener>,
+    #[arg(long, hide = true)]
+    open_dir: Option<PathBuf>,
     /// End when standard input ends
     #[arg(long, hide = true)]
     end_with_parent: bool,
@@ -73,7 +103,36 @@ enum Part {
     Burst,
     /// The order saga as shipped
     Order,
+    /// Ten times what the participants can take
+    Overload,
+    /// Idle memory, kill -9 at 64 in flight, what ended sagas leave
+    Restart,
+    /// A start with many open sagas
+    Open,
+    /// Opening a store with many open sagas, and the engine's share of it
+    Reopen,
+    /// A start and order3 with many ended sagas
+    History,
+    /// A steady load with a short retention
+    Retention,
+    /// Lists, chains and inputs of all sizes
+    Wide,
 }
+
+/// All but `order3`, in the order in which they are measured.
+const BEHIND_ORDER3: [Part; 11] = [
+    Part::Refused,
+    Part::Starts,
+    Part::Order,
+    Part::Burst,
+    Part::Overload,
+    Part::Restart,
+    Part::Open,
+    Part::Reopen,
+    Part::History,
+    Part::Retention,
+    Part::Wide,
+];
 
 /// One thread: the machine's two cores are for three processes.
 #[tokio::main(flavor = "current_thread")]
@@ -93,22 +152,27 @@ async fn run(bench: Bench) -> anyhow::Result<bool> {
         shop::serve(listen).await?;
         return Ok(true);
     }
+    if let (Some(opener), Some(dir)) = (bench.open_as, &bench.open_dir) {
+        reopen::open_as(opener, dir)?;
+        return Ok(true);
+    }
     let (dir, kept) = (below_target("bench"), below_target("bench.json"));
-    let span = Duration::from_secs(bench.seconds);
     let mut participants = Participants::start(&dir).await?;
-    let idle_mib = idle(&dir, &participants).await?;
-    eprintln!("the machine's limits");
-    let before = probe(&dir, &mut participants, span / 2).await?;
-    let order3 = order3(&bench, &dir, &participants, span).await?;
-    // Only order3 is held against the limits, so the second look is right behind it.
-    let behind = probe(&dir, &mut participants, span / 2).await?;
-    let limits = before.between(behind);
-    let expected = Expected::of(&limits);
-    let bars = bars(&expected, &order3);
-    let mut rows = order3;
-    rows.extend(others(&bench, &dir, &participants, span).await?);
+    if let Some(file) = &bench.profile {
+        profile::record(&dir.join("daemon"), &participants, bench.span(), file).await?;
+        participants.end().await?;
+        return Ok(true);
+    }
+    let (limits, mut findings) = bench.order3(&dir, &mut participants).await?;
+    for part in BEHIND_ORDER3 {
+        if bench.wants(part) {
+            eprintln!("{part:?}");
+            findings.extend(bench.part(part, &dir.join("daemon"), &participants).await?);
+        }
+    }
     participants.end().await?;
-    let report = Report { limits: [before, behind, limits], expected, idle_mib, rows, bars };
+    let Findings { rows, readings, bars } = findings;
+    let report = Report { limits, rows, readings, bars };
     report.print();
     report.keep(&kept)?;
     println!("kept as {}", kept.display());
@@ -119,59 +183,50 @@ impl Bench {
     fn wants(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
     }
-}
 
-async fn order3(
-    bench: &Bench,
-    dir: &Path,
-    shop: &Participants,
-    span: Duration,
-) -> anyhow::Result<Vec<Figures>> {
-    let mut rows = Vec::new();
-    if !bench.wants(Part::Order3) {
-        return Ok(rows);
+    fn span(&self) -> Duration {
+        Duration::from_secs(self.seconds)
     }
-    let loads = if bench.callers.is_empty() { &CALLERS[..] } else { &bench.callers };
-    for &callers in loads {
-        eprintln!("order3 at {callers}");
-        rows.push(parts::order3(&dir.join("daemon"), shop, callers, span).await?);
-    }
-    Ok(rows)
-}
 
-async fn others(
-    bench: &Bench,
-    dir: &Path,
-    shop: &Participants,
-    span: Duration,
-) -> anyhow::Result<Vec<Figures>> {
-    let mut rows = Vec::new();
-    let (dir, callers) = (&dir.join("daemon"), CALLERS_OF_OTHERS);
-    if bench.wants(Part::Refused) {
-        eprintln!("order3 with refusals at {callers}");
-        rows.push(parts::refused(dir, shop, callers, span).await?);
+    /// Only this part is held against the machine's limits, so they are measured right before and
+    /// behind it.
+    async fn order3(&self, dir: &Path, shop: &mut Participants) -> anyhow::Result<(Option<Held>, Findings)> {
+        let mut found = Findings::default();
+        if !self.wants(Part::Order3) {
+            return Ok((None, found));
+        }
+        eprintln!("the machine's limits");
+        let before = probe(dir, shop, self.span() / 2).await?;
+        let loads = if self.callers.is_empty() { &CALLERS[..] } else { &self.callers };
+        for &callers in loads {
+            eprintln!("order3 at {callers}");
+            found.rows.push(parts::order3(&dir.join("daemon"), shop, callers, self.span()).await?);
+        }
+        let behind = probe(dir, shop, self.span() / 2).await?;
+        let limits = before.between(behind);
+        let expected = Expected::of(&limits);
+        found.bars = bars(&expected, &found.rows);
+        Ok((Some(Held { limits: [before, behind, limits], expected }), found))
     }
-    if bench.wants(Part::Starts) {
-        eprintln!("starts at {callers}");
-        rows.push(parts::starts(dir, shop, callers, span).await?);
-    }
-    if bench.wants(Part::Order) {
-        eprintln!("order.yaml at {callers}");
-        rows.push(parts::order(dir, shop, callers, span).await?);
-    }
-    if bench.wants(Part::Burst) {
-        eprintln!("a burst");
-        rows.push(parts::burst(dir, shop).await?);
-    }
-    Ok(rows)
-}
 
-/// Memory of a daemon that has nothing to do yet, in MiB.
-async fn idle(dir: &Path, shop: &Participants) -> anyhow::Result<f64> {
-    let rig = Rig::start(&dir.join("daemon"), shop, include_str!("../order3.yaml")).await?;
-    let resident = usage::resident_mib(rig.pid()?)?;
-    rig.end().await?;
-    Ok(resident)
+    async fn part(&self, part: Part, dir: &Path, shop: &Participants) -> anyhow::Result<Findings> {
+        let (callers, span) = (CALLERS_OF_OTHERS, self.span());
+        let row = match part {
+            Part::Order3 => return Ok(Findings::default()),
+            Part::Refused => parts::refused(dir, shop, callers, span).await?,
+            Part::Starts => parts::starts(dir, shop, callers, span).await?,
+            Part::Order => parts::order(dir, shop, callers, span).await?,
+            Part::Burst => parts::burst(dir, shop).await?,
+            Part::Overload => return overload::overload(dir, shop, span).await,
+            Part::Restart => return restart::restart(dir, shop, span).await,
+            Part::Open => return open::open(dir, shop, self.open).await,
+            Part::Reopen => return reopen::reopen(dir, self.open).await,
+            Part::History => return history::history(dir, shop, self.ended, span).await,
+            Part::Retention => return retention::retention(dir, shop).await,
+            Part::Wide => return wide::wide(dir, shop, self.wide, span).await,
+        };
+        Ok(Findings { rows: vec![row], ..Findings::default() })
+    }
 }
 
 /// Beside what was built: a real disk, and nothing that version control sees.

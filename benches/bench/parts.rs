@@ -15,18 +15,15 @@ use tonic_types::StatusExt as _;
 
 use crate::closed::{Times, measure};
 use crate::rig::{Participants, Rig};
-use crate::shop::REFUSED;
+use crate::sagas::{Kind, ORDER3, check, request};
 use crate::usage::{cpu, resident_mib};
 
-const ORDER3: &str = include_str!("../order3.yaml");
 const ORDER: &str = include_str!("../../sagas/order.yaml");
 /// Starts of the burst, and how many callers make them.
 const BURST_STARTS: usize = 20_000;
 const BURST_CALLERS: usize = 256;
 /// Every so many of the refused variant's sagas is refused.
 const REFUSED_EACH: u64 = 10;
-/// How long the client waits for a saga.
-const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
 /// The pause between two looks at whether the burst has ended.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -54,16 +51,6 @@ pub struct Figures {
     pub syncs: f64,
 }
 
-/// What a saga is like and how long its client waits.
-#[derive(Clone, Copy)]
-struct Kind {
-    definition: &'static str,
-    /// A saga in so many is refused.
-    refused_each: Option<u64>,
-    /// Whether the client waits for the end, or only until the start is durable.
-    waits: bool,
-}
-
 /// Used so far: the three processes' processor time and the daemon's syncs.
 struct Used {
     daemon: Duration,
@@ -88,7 +75,7 @@ pub async fn order3(
     callers: usize,
     span: Duration,
 ) -> anyhow::Result<Figures> {
-    let kind = Kind { definition: "order3", refused_each: None, waits: true };
+    let kind = Kind::ORDER3;
     closed("order3", ORDER3, kind, dir, shop, callers, span).await
 }
 
@@ -136,14 +123,6 @@ async fn closed(
     span: Duration,
 ) -> anyhow::Result<Figures> {
     let rig = Rig::start(dir, shop, source).await?;
-    let clients = Arc::new(rig.clients());
-    let run = move |caller: usize, number: u64| {
-        let mut client = clients[caller % clients.len()].clone();
-        async move {
-            let answer = client.start_saga(request(kind, number)).await.context("start a saga")?;
-            check(kind, number, &answer.into_inner())
-        }
-    };
     let mut used = Vec::new();
     let read = || {
         used.push(Used::now(&rig, shop)?);
@@ -151,7 +130,7 @@ async fn closed(
     };
     let before = rig.stats().await?;
     let whole = Stopwatch::start();
-    let times = measure(callers, warm_up(span), span, read, run).await?;
+    let times = drive(&rig, kind, callers, span, read).await?;
     let whole = whole.elapsed();
     let after = rig.stats().await?;
     let [begin, end] = &used[..] else { anyhow::bail!("the span was not measured") };
@@ -160,6 +139,26 @@ async fn closed(
     let syncs_per_second = batches_between(&before, &after) / whole.as_secs_f64();
     let row = Row { part, callers, begin, end, resident };
     Ok(row.figures(times, syncs_per_second))
+}
+
+/// A closed loop of `callers` clients on a daemon that knows the definition; `at` is called when the
+/// measured span begins and when it has ended.
+pub async fn drive(
+    rig: &Rig,
+    kind: Kind,
+    callers: usize,
+    span: Duration,
+    at: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Times> {
+    let clients = Arc::new(rig.clients());
+    let run = move |caller: usize, number: u64| {
+        let mut client = clients[caller % clients.len()].clone();
+        async move {
+            let answer = client.start_saga(request(kind, number)).await.context("start a saga")?;
+            check(kind, number, &answer.into_inner())
+        }
+    };
+    measure(callers, warm_up(span), span, at, run).await
 }
 
 fn batches_between(before: &proto::GetStatsResponse, after: &proto::GetStatsResponse) -> f64 {
@@ -201,43 +200,6 @@ impl Row<'_> {
     }
 }
 
-/// A saga of its own goods and its own user: nothing two of them could wait for.
-fn request(kind: Kind, number: u64) -> proto::StartSagaRequest {
-    let refused = kind.refused_each.is_some_and(|each| number.is_multiple_of(each));
-    let mut saga_id = uuid::Uuid::now_v7().to_string();
-    if refused {
-        saga_id.push_str(REFUSED);
-    }
-    let (user, first, second) = (number + 1, 2 * number + 1, 2 * number + 2);
-    proto::StartSagaRequest {
-        saga_id,
-        definition: kind.definition.to_owned(),
-        version: 0,
-        input_json: format!(
-            r#"{{"user_id":{user},"items":[{{"item_id":{first},"amount":1}},{{"item_id":{second},"amount":2}}],"total":10}}"#
-        ),
-        labels: std::collections::BTreeMap::new(),
-        wait: kind.waits.then_some(WAIT),
-        wait_for: proto::WaitFor::Ended.into(),
-    }
-}
-
-/// A saga that ended otherwise than it should is no measurement.
-fn check(kind: Kind, number: u64, answer: &proto::StartSagaResponse) -> anyhow::Result<()> {
-    let saga = answer.saga.as_ref().context("an answer without a saga")?;
-    anyhow::ensure!(!answer.existed, "saga {} was there before", saga.saga_id);
-    if !kind.waits {
-        return Ok(());
-    }
-    let refused = kind.refused_each.is_some_and(|each| number.is_multiple_of(each));
-    let expected = if refused { proto::SagaStatus::Compensated } else { proto::SagaStatus::Completed };
-    let found = saga.status();
-    anyhow::ensure!(found == expected, "saga {} ended {found:?} instead of {expected:?}", saga.saga_id);
-    let told = saga.output_json.contains(&saga.saga_id);
-    anyhow::ensure!(refused || told, "saga {} does not tell its order: {}", saga.saga_id, saga.output_json);
-    Ok(())
-}
-
 /// Twenty thousand starts at once, from callers that wait when they are told to: the time until the
 /// last saga has ended.
 pub async fn burst(dir: &Path, shop: &Participants) -> anyhow::Result<Figures> {
@@ -256,7 +218,7 @@ pub async fn burst(dir: &Path, shop: &Participants) -> anyhow::Result<Figures> {
     while let Some(ended) = callers.join_next().await {
         all.extend(ended.context("a caller panicked")??);
     }
-    while completed(&rig).await? < BURST_STARTS as u64 {
+    while count(&rig, "COMPLETED").await? < BURST_STARTS as u64 {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     let took = watch.elapsed();
@@ -292,8 +254,13 @@ async fn start_every(
     Ok(times)
 }
 
-async fn completed(rig: &Rig) -> anyhow::Result<u64> {
-    let stats = rig.stats().await?;
-    let wanted = i32::from(proto::SagaStatus::Completed);
-    Ok(stats.by_status.iter().filter(|row| row.status == wanted).map(|row| row.count).sum())
+/// Sagas of this status, as the counters know it.
+pub async fn count(rig: &Rig, status: &str) -> anyhow::Result<u64> {
+    let request = proto::ListSagasRequest {
+        filter: format!("status = {status}"),
+        page_size: 1,
+        ..proto::ListSagasRequest::default()
+    };
+    let page = rig.clients()[0].list_sagas(request).await.context("count sagas")?;
+    Ok(page.into_inner().total)
 }

@@ -1,6 +1,7 @@
 //! The records of one `order3` saga as the engine writes them, for the store without the engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sagad::saga::event::{CallInput, Event, Fact, Source, Started};
 use sagad::saga::ids::{DefinitionName, Digest, InstanceRef, SagaId, StepIx, Timestamp, Version};
@@ -10,21 +11,37 @@ use sagad::store::{LockWrite, SagaWrite, Summary};
 
 /// Commits in the life of a saga with three steps.
 pub const TRANSITIONS: u32 = 4;
-/// When they happen: the store does not look at the clock.
-const BEGIN: i64 = 1_800_000_000_000;
+/// When they happen where it does not matter: the store does not look at the clock.
+const BEGIN: Timestamp = Timestamp(1_800_000_000_000);
+
+/// What sagas have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Common {
+    /// Tells the ids of one run from those of another.
+    pub run: u64,
+    pub digest: Digest,
+    /// When the first one was started.
+    pub begin: Timestamp,
+}
+
+/// The commits of one saga of the run `run`, first to last, of a definition that nobody looks up.
+pub fn life(run: u64, number: u64) -> Vec<SagaWrite> {
+    life_of(Common { run, digest: Digest([7; 32]), begin: BEGIN }, number)
+}
 
 /// The commits of one saga, first to last.
-pub fn life(run: u64, number: u64) -> Vec<SagaWrite> {
+pub fn life_of(common: Common, number: u64) -> Vec<SagaWrite> {
+    let Common { run, digest, begin } = common;
     let id = SagaId::parse(&format!("019338f4-5a00-7c3e-9f{run:02x}-{number:012x}")).expect("a good id");
     let definition = DefinitionName::parse("order3").expect("a good name");
-    let created_at = Timestamp(BEGIN + i64::try_from(number / 4).unwrap_or(0));
+    let created_at = begin + Duration::from_millis(number / 4);
     let items =
         format!(r#"[{{"item_id":{},"amount":1}},{{"item_id":{},"amount":2}}]"#, 2 * number, 2 * number + 1);
     let started = Started {
         id: id.clone(),
         definition: definition.clone(),
         version: Version(1),
-        digest: Digest([7; 32]),
+        digest,
         version_asked: 0,
         input: Json::trusted(format!(r#"{{"user_id":{number},"items":{items},"total":10}}"#)),
         labels: Arc::default(),
@@ -73,7 +90,7 @@ pub fn life(run: u64, number: u64) -> Vec<SagaWrite> {
             id: id.clone(),
             definition: definition.clone(),
             version: Version(1),
-            digest: Digest([7; 32]),
+            digest,
             status: if ends { SagaStatus::Completed } else { SagaStatus::Running },
             backward: false,
             committed: ends,
@@ -85,6 +102,7 @@ pub fn life(run: u64, number: u64) -> Vec<SagaWrite> {
             labels: Arc::default(),
             failure: None,
             seq,
+            rests: false,
         };
         writes.push(SagaWrite {
             id: id.clone(),

@@ -7,19 +7,26 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::bars::{Bar, Expected};
+use crate::findings::Reading;
 use crate::limits::Limits;
 use crate::parts::Figures;
 
 /// A whole run.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Measured where `order3` was.
+    pub limits: Option<Held>,
+    pub rows: Vec<Figures>,
+    pub readings: Vec<Reading>,
+    pub bars: Vec<Bar>,
+}
+
+/// What `order3` is held against.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Held {
     /// The machine's limits before, behind, and on average.
     pub limits: [Limits; 3],
     pub expected: Expected,
-    /// Memory of a daemon that was just started, in MiB.
-    pub idle_mib: f64,
-    pub rows: Vec<Figures>,
-    pub bars: Vec<Bar>,
 }
 
 impl Report {
@@ -36,30 +43,31 @@ impl Report {
 
     /// Prints it.
     pub fn print(&self) {
-        println!("\nThe machine's limits (each as measured before and behind the rest)\n{}\n", self.limits());
-        println!("Sagas (times as the client sees them, CPU for each saga)\n{}\n", self.sagas());
-        println!("A daemon that was just started: {:.1} MiB resident\n", self.idle_mib);
-        println!("What must hold\n{}", self.verdicts());
+        if let Some(held) = &self.limits {
+            let limits = limits(&held.limits);
+            println!("\nThe machine's limits (each as measured before and behind the rest)\n{limits}");
+        }
+        if !self.rows.is_empty() {
+            let sagas = self.sagas();
+            println!("\nSagas (times as the client sees them, CPU for each saga)\n{sagas}");
+        }
+        if !self.readings.is_empty() {
+            println!("\nReadings\n{}", self.readings());
+        }
+        if !self.bars.is_empty() {
+            println!("\nWhat must hold\n{}", self.verdicts());
+        }
     }
 
-    fn limits(&self) -> Table {
-        let mut table = plain(&["", "before", "behind", "mean"]);
-        let mut row = |name: &str, of: &dyn Fn(&Limits) -> f64| {
-            let cells = self.limits.iter().map(|limits| number(of(limits)));
-            table.add_row([name.to_owned()].into_iter().chain(cells));
-        };
-        row("sync to the disk, p50 µs", &|l| l.sync_p50_us);
-        row("call alone, p50 µs", &|l| l.wire.alone_p50_us);
-        row("calls/s, 64 in flight", &|l| l.wire.calls_per_second);
-        row("CPU of a call: caller, µs", &|l| l.wire.client_cpu_us);
-        row("CPU of a call: called, µs", &|l| l.wire.server_cpu_us);
-        row("commit alone, p50 µs", &|l| l.commits.alone_p50_us);
-        row("commits/s, 64 waiting", &|l| l.commits.per_second);
-        row("CPU of a commit, µs", &|l| l.commits.cpu_us);
-        row("order3: bound, sagas/s", &|l| Expected::of(l).bound_per_second);
-        row("order3: alone, µs", &|l| Expected::of(l).alone_us);
-        row("order3: daemon's share of CPU, µs", &|l| Expected::of(l).daemon_cpu_us);
-        right(&mut table);
+    fn readings(&self) -> Table {
+        let mut table = plain(&["part", "", "found", ""]);
+        for reading in &self.readings {
+            let (part, unit) = (reading.part.to_owned(), reading.unit.to_owned());
+            table.add_row([part, reading.what.clone(), number(reading.found), unit]);
+        }
+        if let Some(column) = table.column_mut(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
         table
     }
 
@@ -112,6 +120,27 @@ impl Report {
     }
 }
 
+fn limits(looks: &[Limits; 3]) -> Table {
+    let mut table = plain(&["", "before", "behind", "mean"]);
+    let mut row = |name: &str, of: &dyn Fn(&Limits) -> f64| {
+        let cells = looks.iter().map(|limits| number(of(limits)));
+        table.add_row([name.to_owned()].into_iter().chain(cells));
+    };
+    row("sync to the disk, p50 µs", &|l| l.sync_p50_us);
+    row("call alone, p50 µs", &|l| l.wire.alone_p50_us);
+    row("calls/s, 64 in flight", &|l| l.wire.calls_per_second);
+    row("CPU of a call: caller, µs", &|l| l.wire.client_cpu_us);
+    row("CPU of a call: called, µs", &|l| l.wire.server_cpu_us);
+    row("commit alone, p50 µs", &|l| l.commits.alone_p50_us);
+    row("commits/s, 64 waiting", &|l| l.commits.per_second);
+    row("CPU of a commit, µs", &|l| l.commits.cpu_us);
+    row("order3: bound, sagas/s", &|l| Expected::of(l).bound_per_second);
+    row("order3: alone, µs", &|l| Expected::of(l).alone_us);
+    row("order3: daemon's share of CPU, µs", &|l| Expected::of(l).daemon_cpu_us);
+    right(&mut table);
+    table
+}
+
 fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
@@ -126,5 +155,9 @@ fn right(table: &mut Table) {
 }
 
 fn number(of: f64) -> String {
-    if of >= 100.0 { format!("{of:.0}") } else { format!("{of:.1}") }
+    match of {
+        100.0.. => format!("{of:.0}"),
+        10.0.. => format!("{of:.1}"),
+        _ => format!("{of:.2}"),
+    }
 }

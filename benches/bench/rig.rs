@@ -1,4 +1,4 @@
-//! The daemon and the participants as processes of their own, on a fresh store on the real disk.
+//! The daemon and the participants as processes of their own, with the store on the real disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +13,16 @@ use sagad::proto::participant_service_client::ParticipantServiceClient;
 use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::usage::cpu;
+
 /// Connections of the client: callers are dealt out among them.
 pub const CHANNELS: usize = 4;
 /// How long a process may take to be ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// The pause between two looks at whether it is.
-const READY_PAUSE: Duration = Duration::from_millis(10);
+const READY_PAUSE: Duration = Duration::from_millis(2);
+/// Longest answer that a client takes: sagas of thousands of steps are told whole.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Every action that a definition of the bench calls.
 const PARTICIPANTS: [(&str, &[&str]); 5] = [
     ("stock", &["deduct", "restore"]),
@@ -27,6 +31,10 @@ const PARTICIPANTS: [(&str, &[&str]); 5] = [
     ("cart", &["clear"]),
     ("data_platform", &["send"]),
 ];
+/// A participant that takes its time.
+const DEPOT: (&str, &[&str]) = ("depot", &["take", "hold", "restore"]);
+/// Calls in flight to a participant that is not to be the limit.
+const IN_FLIGHT: u32 = 4096;
 
 /// The participants' process.
 pub struct Participants {
@@ -67,23 +75,38 @@ impl Participants {
     }
 }
 
-/// A daemon that serves, and connections to it.
-pub struct Rig {
-    process: Process,
-    channels: Vec<Channel>,
+/// What is said to a daemon beside the defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Sections of its configuration.
+    pub settings: &'static str,
+    /// Calls that the depot takes at once.
+    pub depot_in_flight: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { settings: "", depot_in_flight: IN_FLIGHT }
+    }
+}
+
+/// A place where a daemon can be started again and again on the same store; none runs now.
+pub struct Home {
+    program: Program,
+    url: String,
     dir: PathBuf,
 }
 
-impl Rig {
-    /// Starts the daemon on an empty store below `dir`, which is made anew, and registers the
-    /// definition `source`.
-    pub async fn start(dir: &Path, participants: &Participants, source: &str) -> anyhow::Result<Self> {
+impl Home {
+    /// An empty place at `dir`, which is made anew.
+    pub fn fresh(dir: &Path, participants: &Participants, setup: Setup) -> anyhow::Result<Self> {
         if dir.exists() {
             std::fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
         }
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let config = dir.join("sagad.toml");
-        std::fs::write(&config, configuration(&participants.url)).context("write the configuration")?;
+        std::fs::write(&config, configuration(&participants.url, setup))
+            .context("write the configuration")?;
         let [grpc, http] = free_addresses(2)?[..] else { anyhow::bail!("no two free addresses") };
         let program = Program {
             name: "the daemon".to_owned(),
@@ -101,14 +124,77 @@ impl Rig {
             ],
             log: dir.join("daemon.log"),
         };
-        let mut process = program.start()?;
-        let url = format!("http://{grpc}");
-        let channels = connect(&url, CHANNELS, &mut process).await?;
-        let rig = Self { process, channels, dir: dir.to_owned() };
-        let request = proto::RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
-        let mut definitions = DefinitionServiceClient::new(rig.channels[0].clone());
-        registered(&mut definitions, request).await?;
+        Ok(Self { program, url: format!("http://{grpc}"), dir: dir.to_owned() })
+    }
+
+    /// Where its store lies.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub async fn start(self) -> anyhow::Result<Rig> {
+        let started = Stopwatch::start();
+        let mut process = self.program.start()?;
+        let channels = connect(&self.url, CHANNELS, &mut process).await?;
+        let mut definitions = DefinitionServiceClient::new(channels[0].clone());
+        // A port that is bound takes connections before everything behind it is ready.
+        while let Err(status) = definitions.list_definitions(proto::ListDefinitionsRequest::default()).await {
+            process.still_runs()?;
+            let waits = status.code() == tonic::Code::Unavailable && started.elapsed() < READY_TIMEOUT;
+            anyhow::ensure!(waits, "the daemon does not answer: {status}");
+            tokio::time::sleep(READY_PAUSE).await;
+        }
+        process.still_runs()?;
+        let answered_after = started.elapsed();
+        let answered_cpu = cpu(process.pid().context("the daemon has ended")?)?;
+        Ok(Rig { process, channels, started, answered_after, answered_cpu, home: self })
+    }
+
+    /// Takes the store away.
+    pub fn remove(self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.dir).with_context(|| format!("remove {}", self.dir.display()))
+    }
+}
+
+/// A daemon that serves, and connections to it.
+pub struct Rig {
+    process: Process,
+    channels: Vec<Channel>,
+    home: Home,
+    /// Since its process was started.
+    pub started: Stopwatch,
+    /// The time from then until it answered, and the processor time that it used for it: what a
+    /// machine with others on it distorts less.
+    pub answered_after: Duration,
+    pub answered_cpu: Duration,
+}
+
+impl Rig {
+    /// Starts the daemon on an empty store below `dir`, which is made anew, and registers the
+    /// definition `source`.
+    pub async fn start(dir: &Path, participants: &Participants, source: &str) -> anyhow::Result<Self> {
+        Self::start_as(dir, participants, Setup::default(), source).await
+    }
+
+    /// The same, with a setup of its own.
+    pub async fn start_as(
+        dir: &Path,
+        participants: &Participants,
+        setup: Setup,
+        source: &str,
+    ) -> anyhow::Result<Self> {
+        let rig = Home::fresh(dir, participants, setup)?.start().await?;
+        rig.register(source).await?;
         Ok(rig)
+    }
+
+    /// Registers a definition.
+    pub async fn register(&self, source: &str) -> anyhow::Result<()> {
+        let request = proto::RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
+        let mut definitions = DefinitionServiceClient::new(self.channels[0].clone());
+        definitions.register_definition(request).await.context("register a definition")?;
+        Ok(())
     }
 
     /// The daemon's process id.
@@ -118,7 +204,8 @@ impl Rig {
 
     /// A client for each connection.
     pub fn clients(&self) -> Vec<SagaServiceClient<Channel>> {
-        self.channels.iter().cloned().map(SagaServiceClient::new).collect()
+        let client = |channel| SagaServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX_BYTES);
+        self.channels.iter().cloned().map(client).collect()
     }
 
     /// The daemon's own figures.
@@ -128,27 +215,20 @@ impl Rig {
         Ok(stats.into_inner())
     }
 
+    /// Kills the daemon with SIGKILL; its store stays.
+    pub async fn kill(self) -> anyhow::Result<Home> {
+        self.process.kill().await?;
+        Ok(self.home)
+    }
+
+    /// Where its store lies.
+    pub fn store(&self) -> PathBuf {
+        self.home.store()
+    }
+
     /// Ends the daemon and takes its store away.
     pub async fn end(self) -> anyhow::Result<()> {
-        self.process.kill().await?;
-        std::fs::remove_dir_all(&self.dir).with_context(|| format!("remove {}", self.dir.display()))
-    }
-}
-
-/// A port that is bound takes connections before everything behind it is ready.
-async fn registered(
-    definitions: &mut DefinitionServiceClient<Channel>,
-    request: proto::RegisterDefinitionRequest,
-) -> anyhow::Result<()> {
-    let waiting = Stopwatch::start();
-    loop {
-        match definitions.register_definition(request.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(status) if status.code() == tonic::Code::Unavailable && waiting.elapsed() < READY_TIMEOUT => {
-                tokio::time::sleep(READY_PAUSE).await;
-            }
-            Err(status) => return Err(status).context("register the definition"),
-        }
+        self.kill().await?.remove()
     }
 }
 
@@ -169,13 +249,14 @@ async fn connect(url: &str, count: usize, process: &mut Process) -> anyhow::Resu
     Ok(channels)
 }
 
-fn configuration(participants_url: &str) -> String {
-    let one = |(name, actions): &(&str, &[&str])| {
+fn configuration(participants_url: &str, setup: Setup) -> String {
+    let one = |(name, actions): &(&str, &[&str]), in_flight: u32| {
         format!(
             "[[participants]]\nname = \"{name}\"\nendpoint = \"{participants_url}\"\n\
-             actions = {actions:?}\nmax_in_flight = 4096\n\n"
+             actions = {actions:?}\nmax_in_flight = {in_flight}\n\n"
         )
     };
-    let participants: String = PARTICIPANTS.iter().map(one).collect();
-    format!("[log]\nfilter = \"warn\"\n\n{participants}")
+    let quick: String = PARTICIPANTS.iter().map(|participant| one(participant, IN_FLIGHT)).collect();
+    let depot = one(&DEPOT, setup.depot_in_flight);
+    format!("[log]\nfilter = \"warn\"\n\n{}\n{quick}{depot}", setup.settings)
 }

@@ -1,11 +1,15 @@
 //! What a process has used, as the kernel tells it.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 /// The kernel counts processor time in hundredths of a second for whoever reads `/proc`.
 const TICK: Duration = Duration::from_millis(10);
+/// The unit in which the kernel counts what a file takes on the disk.
+const BLOCK_BYTES: u64 = 512;
 /// Fields of `/proc/PID/stat` behind the name: user and system time, counted from the state on.
 const USER_TIME_FIELD: usize = 11;
 
@@ -23,9 +27,43 @@ pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
 
 /// The memory of the process `pid` that is resident, in MiB.
 pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+fn status_mib(pid: u32, field: &'static str) -> anyhow::Result<f64> {
     let file = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("read VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context(field)?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context(field)?;
     Ok(kib / 1024.0)
+}
+
+/// The most memory that the process `pid` ever had resident, in MiB.
+pub fn resident_most_mib(pid: u32) -> anyhow::Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+/// Bytes that the process `pid` had written to the disk so far.
+pub fn written(pid: u32) -> anyhow::Result<u64> {
+    let file = format!("/proc/{pid}/io");
+    let io = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:")).context("no write_bytes")?;
+    line.trim().parse().context("read write_bytes")
+}
+
+/// Bytes that the databases of the store in `dir` take on the disk; the ballast beside them is not
+/// theirs.
+pub fn databases(dir: &Path) -> anyhow::Result<u64> {
+    Ok(on_disk(&dir.join("open"))? + on_disk(&dir.join("history"))?)
+}
+
+fn on_disk(dir: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).with_context(|| format!("look into {}", dir.display()))? {
+        let path = entry.with_context(|| format!("look into {}", dir.display()))?.path();
+        // What the database takes away while we look is not there any more.
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        bytes += if meta.is_dir() { on_disk(&path)? } else { meta.blocks() * BLOCK_BYTES };
+    }
+    Ok(bytes)
 }

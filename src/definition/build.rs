@@ -1,6 +1,6 @@
 //! The order of the checks, and the definition put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::calls::{Defaults, duration, optional_duration};
@@ -87,6 +87,7 @@ fn put_together(
         plan,
         events,
         output,
+        places: OnceLock::new(),
     };
     Some((definition, input_check))
 }

@@ -12,12 +12,13 @@ use super::mail::Mail;
 use super::participants;
 use super::settings::{RECOVERIES_AT_ONCE, RECOVERY_PAGE};
 use super::shared::Shared;
-use crate::saga::ids::SagaId;
+use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::input::Input;
 use crate::tasks::Death;
 
-/// How often ended sagas past their time are deleted.
-const RETENTION_EVERY: Duration = Duration::from_mins(1);
+/// How often ended sagas past their time are deleted, at most and at least; between these, they are
+/// kept a quarter of their time too long.
+const RETENTION_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Ended sagas deleted at once.
 const RETENTION_PAGE: usize = 1_000;
 /// Far wake-ups that are asked for at once, at least and at most.
@@ -51,12 +52,14 @@ where
     });
 }
 
-/// Pages through the open sagas and has their shards take them up, a bounded number at once.
+/// Has the shards take up the open sagas that have something to do, a bounded number at once. Those
+/// that rest until later stay where they are: [`wake_what_is_due`] brings them back.
 async fn recover(shared: Arc<Shared>) {
     let ramp = Arc::new(Semaphore::new(RECOVERIES_AT_ONCE));
     let mut cursor = None;
     let mut failures = 0;
     let mut found: u64 = 0;
+    let horizon = near(&shared);
     loop {
         let page = match shared.store.open_sagas(cursor.clone(), RECOVERY_PAGE).await {
             Ok(page) => page,
@@ -68,7 +71,13 @@ async fn recover(shared: Arc<Shared>) {
             }
         };
         failures = 0;
-        for (id, _) in page.sagas {
+        cursor = page.next;
+        for (id, rests_until) in page.sagas {
+            if rests_until.is_some_and(|wake| wake > horizon) {
+                // So do all behind it.
+                cursor = None;
+                break;
+            }
             found += 1;
             if shared.published(&id).is_some() {
                 continue;
@@ -76,7 +85,6 @@ async fn recover(shared: Arc<Shared>) {
             let permit = Arc::clone(&ramp).acquire_owned().await.expect("the ramp is never closed");
             shared.shard_of(&id).mailbox.post(Mail::Recover { id, permit });
         }
-        cursor = page.next;
         if cursor.is_none() {
             break;
         }
@@ -84,17 +92,20 @@ async fn recover(shared: Arc<Shared>) {
     let all = u32::try_from(RECOVERIES_AT_ONCE).expect("the number of places is small");
     let _all_taken_up = ramp.acquire_many(all).await;
     shared.recovered.send_replace(true);
-    tracing::info!(open_sagas = found, "recovery has looked at every open saga");
+    tracing::info!(taken_up = found, "recovery has looked at every open saga that does not rest");
+}
+
+/// Wake-ups up to here are near. A little ahead, so that the shards' own timers are exact.
+fn near(shared: &Shared) -> Timestamp {
+    shared.clock.now() + 2 * shared.settings.due_every
 }
 
 /// Far wake-ups are in the store alone: those that have come near bring their sagas back.
 async fn wake_what_is_due(shared: Arc<Shared>) {
     let mut limit = DUE_PAGE.0;
     loop {
-        // A little early, so that the shard's own timers are exact.
-        let horizon = shared.clock.now() + 2 * shared.settings.due_every;
         let mut again = false;
-        match shared.store.due(horizon, limit).await {
+        match shared.store.due(near(&shared), limit).await {
             Ok(due) => {
                 let absent: Vec<SagaId> =
                     due.iter().filter(|id| shared.published(id).is_none()).cloned().collect();
@@ -147,6 +158,8 @@ pub(super) fn tell_all(shared: &Shared, mail: impl Fn() -> Mail) {
 }
 
 async fn forget_what_is_old(shared: Arc<Shared>) {
+    let (most_often, least_often) = RETENTION_EVERY;
+    let every = (shared.settings.retain / 4).clamp(most_often, least_often);
     loop {
         let ended_before = shared.clock.now() - shared.settings.retain;
         match shared.store.delete_ended(ended_before, RETENTION_PAGE).await {
@@ -154,6 +167,6 @@ async fn forget_what_is_old(shared: Arc<Shared>) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "ended sagas past their time could not be deleted"),
         }
-        tokio::time::sleep(RETENTION_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }

@@ -3,7 +3,7 @@
 //! Each mail of a batch is decided on its saga's working copy, so that several mails for one saga
 //! follow each other within a single commit. Nothing here is visible before that commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,14 +12,15 @@ use super::error::{EngineError, Violation};
 use super::mail::{Ask, Request, SameRequest, StartOrder};
 use super::shared::Shared;
 use super::summary::{far_wake, summary_of};
+use crate::saga::apply::about;
 use crate::saga::decide::{Decision, NewSaga, decide, start};
-use crate::saga::duties::{Duties, duties};
+use crate::saga::duties::{Waits, rests, waits};
 use crate::saga::event::Fact;
-use crate::saga::ids::{SagaId, Timestamp};
+use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
 use crate::saga::input::{Context, Input, Rejection};
 use crate::saga::state::Saga;
 use crate::saga::words::Phase;
-use crate::store::{LockTicket, LockWrite, SagaWrite};
+use crate::store::{LockTicket, LockWrite, SagaWrite, Summary};
 
 /// One thing to decide for one saga.
 pub(super) enum Work {
@@ -64,8 +65,10 @@ pub(super) struct Working {
     pub(super) stored_wake: Option<Timestamp>,
     /// A place among the sagas that are recovered at once.
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    /// What the saga owes behind the commit.
-    pub(super) owed: Duties,
+    /// The instances whose calls may be others behind the commit.
+    pub(super) touched: BTreeSet<InstanceRef>,
+    /// What the saga waits for behind the commit.
+    pub(super) waits: Waits,
     /// The rules panicked: nothing that was decided here may be kept.
     pub(super) panicked: bool,
 }
@@ -166,7 +169,10 @@ impl Working {
     }
 
     fn decide_input(&mut self, input: &Input, shared: &Shared, now: Timestamp) -> Verdict {
-        let Some(saga) = self.current() else { return Verdict::Done };
+        let Some(saga) = self.next.as_ref().or(self.base.as_deref()) else { return Verdict::Done };
+        if let Input::Reply(reply) = input {
+            self.touched.insert(reply.at);
+        }
         match decide(saga, input, &context(shared, now)) {
             Ok(decision) => self.absorb(decision),
             Err(rejection) => Verdict::Refused(refusal_of(rejection)),
@@ -176,6 +182,7 @@ impl Working {
     /// Takes over what was decided. A decision may keep facts and tell the sender no at once.
     fn absorb(&mut self, decision: Decision) -> Verdict {
         if !decision.facts.is_empty() {
+            self.touched.extend(decision.facts.iter().filter_map(|fact| about(&fact.event)));
             self.facts.extend(decision.facts);
             self.next = Some(decision.next);
         }
@@ -189,14 +196,16 @@ impl Working {
 
     fn write_unguarded(&mut self, shared: &Shared, now: Timestamp) -> Option<SagaWrite> {
         let next = self.next.as_ref()?;
-        self.owed = duties(next, shared.dispatch.as_ref());
+        self.waits = waits(next, shared.dispatch.as_ref());
+        let far_wake = far_wake(self.waits.wake_at, now);
+        let rests = far_wake.is_some() && rests(next, &self.waits);
         Some(SagaWrite {
             id: next.id.clone(),
             expected_seq: self.base.as_ref().map_or(0, |base| base.seq),
             facts: std::mem::take(&mut self.facts),
-            summary: summary_of(next),
+            summary: Summary { rests, ..summary_of(next) },
             status_before: self.base.as_ref().map(|base| base.status()),
-            far_wake: far_wake(self.owed.wake_at, now),
+            far_wake,
             lock: self.lock_write(next, shared),
         })
     }

@@ -63,9 +63,13 @@ fn outgoing(shared: &Shared, saga: &Saga, duty: CallDuty) -> Outgoing {
         Phase::Action | Phase::Probe => Phase::Action,
         Phase::Compensation => Phase::Compensation,
     };
+    let key = idempotency_key(&saga.id, &duty.step, duty.phase);
     Outgoing {
-        key: idempotency_key(&saga.id, &duty.step, duty.phase),
-        action_key: idempotency_key(&saga.id, &duty.step, Phase::Action),
+        action_key: match duty.phase {
+            Phase::Action => key.clone(),
+            Phase::Compensation | Phase::Probe => idempotency_key(&saga.id, &duty.step, Phase::Action),
+        },
+        key,
         token: token(&shared.token_secret, &saga.id, &duty.step, completes),
         saga_id: saga.id.clone(),
         definition: saga.definition.name.clone(),

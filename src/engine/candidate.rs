@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::saga::duties::duties;
+use crate::saga::duties::waits;
 use crate::saga::filter::{Candidate, LiveStep};
 use crate::saga::ids::{DefinitionName, Timestamp, Version};
 use crate::saga::input::Reach;
@@ -140,7 +140,7 @@ impl Candidate for CountedSagas<'_> {
 
 /// Every call of the saga that is running, waiting, failed, unknown or blocked.
 fn live_steps(saga: &Saga, reach: &dyn Reach) -> Vec<LiveStep> {
-    let parked = duties(saga, reach).parked;
+    let parked = waits(saga, reach).parked;
     let saga_is_open = !saga.is_terminal();
     let mut live = Vec::new();
     for (at, instance) in saga.each_instance() {

@@ -1,6 +1,6 @@
 //! Committing a batch, and what follows from each way it can end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use super::loading::Loading;
 use super::published::detached;
 use super::settings::STORE_RETRY;
 use super::shard::{Resident, Shard, answer, refuse};
+use super::shared::Shared;
 use crate::clock::Stopwatch;
-use crate::saga::duties::{Duties, duties};
+use crate::saga::duties::{Waits, calls_of, owed_calls, waits};
 use crate::saga::event::{Event, Fact};
-use crate::saga::ids::{SagaId, Timestamp};
-use crate::saga::input::Input;
+use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
+use crate::saga::input::{CallDuty, CallId, Input};
 use crate::saga::state::Saga;
 use crate::store::{SagaWrite, StoreError};
 
@@ -85,7 +86,9 @@ impl Shard {
     ) {
         let done = std::mem::take(&mut working.done);
         let before = working.base().cloned();
-        let (permit, owed) = (working.permit.take(), std::mem::take(&mut working.owed));
+        let (permit, waits) = (working.permit.take(), std::mem::take(&mut working.waits));
+        // What was just read has nothing in flight yet, whatever was decided on it.
+        let calls = if working.cold { Calls::All } else { Calls::Of(std::mem::take(&mut working.touched)) };
         let saga = Arc::new(working.into_next().expect("only changed sagas are committed"));
         let live = self.door().published.publish(Arc::clone(&saga));
         self.shared.stuck.note(&saga, self.shared.journal_limit);
@@ -104,8 +107,9 @@ impl Shard {
             resident.saga = saga;
             resident.stored_wake = stored_wake;
             resident.busy_at = now;
-            resident.outgrown = false;
-            self.settle(id, owed, now, false);
+            // What stood still because it had outgrown the store has nothing in flight either.
+            let calls = if std::mem::take(&mut resident.outgrown) { Calls::All } else { calls };
+            self.settle(id, &calls, waits, now, false);
         }
         drop(permit);
     }
@@ -150,8 +154,8 @@ impl Shard {
         }
         drop(live);
         if (woken || working.cold) && self.residents.contains_key(id) {
-            let owed = duties(&saga, self.shared.dispatch.as_ref());
-            self.settle(id, owed, now, true);
+            let waits = waits(&saga, self.shared.dispatch.as_ref());
+            self.settle(id, &Calls::All, waits, now, true);
         }
     }
 
@@ -248,22 +252,27 @@ impl Shard {
 
     /// Brings what is in flight in line with what is owed: starts what is missing, abandons what
     /// is not owed any more, sets the next wake-up. `idle`: the last look changed nothing.
-    fn settle(&mut self, id: &SagaId, owed: Duties, now: Timestamp, idle: bool) {
+    fn settle(&mut self, id: &SagaId, calls: &Calls, waits: Waits, now: Timestamp, idle: bool) {
         let Some(resident) = self.residents.get_mut(id) else { return };
-        resident.calls.retain(|call, _| owed.calls.iter().any(|duty| duty.id() == *call));
-        for duty in owed.calls {
-            resident
-                .calls
-                .entry(duty.id())
-                .or_insert_with(|| calls::send(&self.shared, &resident.saga, duty));
+        match calls {
+            Calls::All => resident.settle_all(&self.shared),
+            Calls::Of(touched) => touched.iter().for_each(|&at| resident.settle_one(&self.shared, at)),
         }
-        let repeated = idle && owed.wake_at.is_some_and(|wake| wake <= now);
+        let repeated = idle && waits.wake_at.is_some_and(|wake| wake <= now);
         if repeated {
             self.shared.meter.idle_wakes.one();
         }
-        self.timers.set(id, if repeated { Some(now + IDLE_WAKE_PAUSE) } else { owed.wake_at });
-        self.parked.set(id, owed.parked);
+        self.timers.set(id, if repeated { Some(now + IDLE_WAKE_PAUSE) } else { waits.wake_at });
+        self.parked.set(id, waits.parked);
     }
+}
+
+/// Which calls are brought in line.
+enum Calls {
+    /// All of the saga.
+    All,
+    /// Those of the instances that the commit was about: no others can have changed.
+    Of(BTreeSet<InstanceRef>),
 }
 
 impl Resident {
@@ -276,6 +285,36 @@ impl Resident {
             busy_at: saga.updated_at,
             outgrown: false,
         }
+    }
+
+    fn settle_all(&mut self, shared: &Arc<Shared>) {
+        let owed = owed_calls(&self.saga);
+        let known: BTreeSet<CallId> = owed.iter().map(CallDuty::id).collect();
+        self.calls.retain(|call, _| known.contains(call));
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
+    }
+
+    fn settle_one(&mut self, shared: &Arc<Shared>, at: InstanceRef) {
+        let owed: Vec<CallDuty> = calls_of(&self.saga, at).collect();
+        let gone: Vec<CallId> = self
+            .calls
+            .range(CallId::all_of(at))
+            .map(|(call, _)| *call)
+            .filter(|call| owed.iter().all(|duty| duty.id() != *call))
+            .collect();
+        for call in gone {
+            self.calls.remove(&call);
+        }
+        for duty in owed {
+            self.send_once(shared, duty);
+        }
+    }
+
+    fn send_once(&mut self, shared: &Arc<Shared>, duty: CallDuty) {
+        let saga = &self.saga;
+        self.calls.entry(duty.id()).or_insert_with(|| calls::send(shared, saga, duty));
     }
 }
 

@@ -116,17 +116,17 @@ impl Engine {
     /// The saga with what only the running engine knows of it.
     pub(super) fn view(&self, saga: Arc<Saga>) -> SagaView {
         let shared = &self.shared;
-        let owed = crate::saga::duties::duties(&saga, shared.dispatch.as_ref());
+        let waits = crate::saga::duties::waits(&saga, shared.dispatch.as_ref());
         let waiting_on = match saga.stage {
             Stage::AwaitingLocks { .. } => shared
                 .locks
                 .blocked_on(&saga.id)
                 .map(WaitingOn::Lock)
                 .or_else(|| view::waiting_on(&saga, shared.dispatch.as_ref())),
-            _ => owed.parked.first().map(|absent| WaitingOn::Participant(absent.participant.clone())),
+            _ => waits.parked.first().map(|absent| WaitingOn::Participant(absent.participant.clone())),
         };
-        let look = (!owed.parked.is_empty()).then(|| shared.next_parked_look());
-        let next_wake_at = owed.wake_at.into_iter().chain(look).min();
+        let look = (!waits.parked.is_empty()).then(|| shared.next_parked_look());
+        let next_wake_at = waits.wake_at.into_iter().chain(look).min();
         SagaView { saga, waiting_on, next_wake_at }
     }
 

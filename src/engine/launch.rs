@@ -76,7 +76,15 @@ impl Engine {
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..settings.shards.max(1))
             .map(|_| {
                 let (mailbox, inbox) = mailbox(settings.mailbox_max, settings.batch_max);
-                (Door { mailbox, published: Published::default(), parked: AtomicU64::new(0) }, inbox)
+                (
+                    Door {
+                        mailbox,
+                        published: Published::default(),
+                        parked: AtomicU64::new(0),
+                        mail_waited_ms: AtomicU64::new(0),
+                    },
+                    inbox,
+                )
             })
             .unzip();
         let shared = Arc::new(Shared {

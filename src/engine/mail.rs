@@ -15,7 +15,7 @@ use super::published::Live;
 use super::settings::RETRY_AFTER;
 use crate::saga::definition::Definition;
 use crate::saga::event::Started;
-use crate::saga::ids::{LockKey, SagaId};
+use crate::saga::ids::{LockKey, SagaId, Timestamp};
 use crate::saga::input::{Act, Completion, Input};
 use crate::saga::json::Json;
 use crate::saga::state::Saga;
@@ -41,6 +41,7 @@ pub(super) enum Mail {
 pub(super) struct Request {
     pub(super) id: SagaId,
     pub(super) ask: Ask,
+    pub(super) posted_at: Timestamp,
     pub(super) answer: oneshot::Sender<Result<Accepted, EngineError>>,
 }
 
@@ -128,9 +129,14 @@ pub(super) fn mailbox(mailbox_max: usize, batch_max: usize) -> (Mailbox, Inbox) 
 
 impl Mailbox {
     /// Posts a request and waits for its answer.
-    pub(super) async fn ask(&self, id: SagaId, ask: Ask) -> Result<Accepted, EngineError> {
+    pub(super) async fn ask(
+        &self,
+        id: SagaId,
+        ask: Ask,
+        posted_at: Timestamp,
+    ) -> Result<Accepted, EngineError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { id, ask, answer }).map_err(|refused| match refused {
+        self.requests.try_send(Request { id, ask, posted_at, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => EngineError::Overloaded {
                 reason: format!("{} requests wait already", self.requests.max_capacity()),
                 retry_after: RETRY_AFTER,

@@ -67,14 +67,15 @@ impl Engine {
         background::tell_all(&self.shared, || Mail::LookAtParked);
     }
 
-    /// Whether recovery has looked at every open saga.
+    /// Whether recovery has looked at every open saga that does not rest.
     #[must_use]
     pub fn has_recovered(&self) -> bool {
         *self.shared.recovered.borrow()
     }
 
     async fn ask(&self, id: &SagaId, ask: Ask) -> Result<Accepted, EngineError> {
-        self.shared.shard_of(id).mailbox.ask(id.clone(), ask).await
+        let now = self.shared.clock.now();
+        self.shared.shard_of(id).mailbox.ask(id.clone(), ask, now).await
     }
 }
 

@@ -101,8 +101,8 @@ impl Engine {
         self.shared.stuck.page(page_size, page_token)
     }
 
-    /// Waits until recovery has looked at every open saga, but not for ever: what is blocked is
-    /// known only then.
+    /// Waits until recovery has looked at every open saga that does not rest, but not for ever: what
+    /// is blocked is known only then.
     pub(super) async fn until_recovered(&self) {
         let mut recovered = self.shared.recovered.subscribe();
         let _known = tokio::time::timeout(RECOVERY_WAIT_MAX, recovered.wait_for(|done| *done)).await;

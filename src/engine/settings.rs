@@ -29,6 +29,12 @@ pub const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(50), Durati
 /// When a client that was refused for lack of room should try again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest that such a client is told to stay away.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// A shard is behind once what it takes from its mail box has waited for longer than this, while more
+/// than a batch is left there.
+pub const MAIL_SLOW: Duration = Duration::from_secs(1);
+
 /// What an operator may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {

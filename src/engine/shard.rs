@@ -114,6 +114,7 @@ impl Shard {
 
     fn decide_all(&mut self, mails: &mut Vec<Mail>) -> Batch {
         let mut batch = Batch::new(self.shared.clock.now());
+        self.note_wait(mails, batch.now);
         for mail in mails.drain(..) {
             self.take(mail, &mut batch);
         }
@@ -129,6 +130,18 @@ impl Shard {
             self.sweep_one(&id, &mut batch);
         }
         batch
+    }
+
+    /// Tells starts how long they would wait.
+    fn note_wait(&self, mails: &[Mail], now: Timestamp) {
+        let waited = mails.iter().rev().find_map(|mail| match mail {
+            Mail::Request(request) => Some(now.since(request.posted_at)),
+            _ => None,
+        });
+        let door = self.door();
+        let waited = waited.filter(|_| door.mailbox.depth() > 0).unwrap_or_default();
+        let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        door.mail_waited_ms.store(millis, Ordering::Relaxed);
     }
 
     fn take(&mut self, mail: Mail, batch: &mut Batch) {

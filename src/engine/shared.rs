@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -60,6 +61,15 @@ pub(super) struct Door {
     pub(super) published: Published,
     /// Sagas that wait for a participant.
     pub(super) parked: AtomicU64,
+    /// How long the request that was taken last had waited, in milliseconds.
+    pub(super) mail_waited_ms: AtomicU64,
+}
+
+impl Door {
+    /// How long requests wait in the mail box, as of the last that was taken. Zero when none is left.
+    pub(super) fn mail_waited(&self) -> Duration {
+        Duration::from_millis(self.mail_waited_ms.load(Ordering::Relaxed))
+    }
 }
 
 impl Shared {
@@ -84,7 +94,7 @@ impl Shared {
 
     /// Says no once the daemon is shutting down.
     pub(super) fn check_taking(&self) -> Result<(), EngineError> {
-        if self.tasks.stopping().is_cancelled() { Err(EngineError::Stopping) } else { Ok(()) }
+        if self.tasks.is_stopping() { Err(EngineError::Stopping) } else { Ok(()) }
     }
 
     /// When parked sagas look for their participant next.

@@ -10,8 +10,9 @@ use super::follow;
 use super::load::{Loaded, load};
 use super::mail::{Accepted, Ask, SameRequest, StartOrder};
 use super::request::{StartAnswer, StartRequest};
-use super::settings::{RESIDENT_MAX, RETRY_AFTER};
+use super::settings::{MAIL_SLOW, RESIDENT_MAX, RETRY_AFTER, RETRY_AFTER_MAX};
 use crate::clock::Stopwatch;
+use crate::saga::definition::Definition;
 use crate::saga::event::Event;
 use crate::saga::expr::lock_keys;
 use crate::saga::ids::{LockKey, SagaId};
@@ -119,6 +120,7 @@ impl Engine {
         let definition = Arc::clone(&entry.compiled.definition);
         let locks = keys_of(id, &entry, request)?;
         self.check_room()?;
+        self.check_backlog(id, &definition)?;
         Ok(StartOrder { definition, same, locks })
     }
 
@@ -133,6 +135,32 @@ impl Engine {
         let resident: usize = self.shared.shards.iter().map(|door| door.published.len()).sum();
         if resident >= RESIDENT_MAX {
             return overloaded("too many sagas are open");
+        }
+        Ok(())
+    }
+
+    /// Refuses a start that would only wait behind others: for a participant that is behind, or for a
+    /// shard that is. Sagas that can be carried are worth more than starts that are late, and who is
+    /// refused learns so at once.
+    fn check_backlog(&self, id: &SagaId, definition: &Definition) -> Result<(), EngineError> {
+        let participants = definition.handlers().participants();
+        if let Some((participant, behind)) = self.shared.dispatch.first_behind(participants) {
+            let (calls, first_waits) = (behind.calls_waiting, behind.first_waits);
+            let waits = humantime::format_duration(first_waits);
+            let reason =
+                format!("participant {participant} is behind: {calls} calls wait, the first for {waits}");
+            return Err(EngineError::Overloaded { reason, retry_after: first_waits.min(RETRY_AFTER_MAX) });
+        }
+        let door = self.shared.shard_of(id);
+        let waited = door.mail_waited();
+        if waited <= MAIL_SLOW {
+            return Ok(());
+        }
+        let left = door.mailbox.depth();
+        if left >= self.shared.settings.batch_max {
+            let waited = waited.min(RETRY_AFTER_MAX);
+            let reason = format!("the daemon is behind: {left} requests wait");
+            return Err(EngineError::Overloaded { reason, retry_after: waited });
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub(super) fn summary_of(saga: &Saga) -> Summary {
         labels: saga.labels.clone(),
         failure: saga.failure.clone(),
         seq: saga.seq,
+        rests: false,
     }
 }
 

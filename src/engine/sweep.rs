@@ -37,7 +37,7 @@ impl Shard {
             self.report(id, if missing { "a call it owes is not in flight" } else { "nothing comes next" });
             self.take_work(id.clone(), Work::Input(Input::Wake), batch);
         } else if resident.calls.is_empty() {
-            self.evict_if_idle(id, owed.wake_at, batch.now);
+            self.evict_if_idle(id, owed.waits.wake_at, batch.now);
         }
     }
 

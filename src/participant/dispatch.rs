@@ -1,19 +1,18 @@
 //! One call, front to end: whose turn it is, which endpoint, how long, and what is known after it.
 
-use std::time::Duration;
-
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::outcome::{no_answer_within, outcome};
 use super::registry::{Registry, Slot};
 use super::roster::{NoGrant, Verdict};
-use super::{Dispatch, Outgoing};
+use super::{Backlog, Dispatch, Outgoing};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::saga::ids::{ActionName, ParticipantName};
 use crate::saga::input::Reach;
 use crate::saga::words::Outcome;
+use crate::tasks::Tasks;
 
 /// Calls the participants that the registry knows. Clones are the same.
 #[derive(Clone)]
@@ -21,13 +20,14 @@ pub struct Participants {
     registry: Registry,
     clock: SharedClock,
     metrics: Metrics,
+    tasks: Tasks,
 }
 
 impl Participants {
-    /// Calls whom `registry` knows.
+    /// Calls whom `registry` knows, over connections that are `tasks`.
     #[must_use]
-    pub fn new(registry: Registry, clock: SharedClock, metrics: Metrics) -> Self {
-        Self { registry, clock, metrics }
+    pub fn new(registry: Registry, clock: SharedClock, metrics: Metrics, tasks: Tasks) -> Self {
+        Self { registry, clock, metrics, tasks }
     }
 
     /// Whom it can call.
@@ -41,8 +41,14 @@ impl Participants {
         let participant = outgoing.duty.participant.clone();
         let outcome = {
             let _in_flight = self.metrics.call_started();
+            // The time starts here: the wait for the slot is over.
             let watch = Stopwatch::start();
-            let outcome = answer(&slot, outgoing, self.clock.now(), timeout).await;
+            let phase = outgoing.duty.phase;
+            let answering = slot.client(&self.tasks).call(outgoing, self.clock.now());
+            let outcome = match tokio::time::timeout(timeout, answering).await {
+                Ok(answer) => outcome(phase, answer),
+                Err(_passed) => no_answer_within(timeout),
+            };
             let word = outcome_word(&outcome);
             self.metrics.call_ended(participant.as_str(), word, watch.elapsed(), self.clock.now());
             outcome
@@ -70,23 +76,12 @@ impl Dispatch for Participants {
         }
         .boxed()
     }
-}
 
-/// The time starts here: the wait for the slot is over.
-async fn answer(
-    slot: &Slot,
-    outgoing: Outgoing,
-    now: crate::saga::ids::Timestamp,
-    timeout: Duration,
-) -> Outcome {
-    let phase = outgoing.duty.phase;
-    let client = match slot.client() {
-        Ok(client) => client,
-        Err(error) => return Outcome::Unknown(format!("not sent: {error}")),
-    };
-    match tokio::time::timeout(timeout, client.call(outgoing, now)).await {
-        Ok(answer) => outcome(phase, answer),
-        Err(_passed) => no_answer_within(timeout),
+    fn first_behind<'p>(
+        &self,
+        participants: &'p [ParticipantName],
+    ) -> Option<(&'p ParticipantName, Backlog)> {
+        self.registry.first_behind(participants)
     }
 }
 

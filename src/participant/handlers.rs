@@ -177,6 +177,18 @@ impl Endpoint {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, taken apart.
+    #[must_use]
+    pub fn uri(&self) -> Uri {
+        self.0.parse().expect("an endpoint is a URL that was taken apart and put together again")
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.trim_start_matches("http://")
+    }
 }
 
 impl fmt::Display for Endpoint {

@@ -3,12 +3,13 @@
 //! ```text
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
-//!                      ├─► sagad    (the wire: one connection pool an endpoint)
+//!                      ├─► sagad    (the messages) ─► line (the connections of an endpoint)
 //!                      └─► outcome  (what the answer means)
 //! ```
 
 pub mod dispatch;
 pub mod handlers;
+mod line;
 pub mod listing;
 pub mod outcome;
 pub mod registry;
@@ -18,10 +19,11 @@ mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::saga::ids::{DefinitionName, SagaId};
+use crate::saga::ids::{DefinitionName, ParticipantName, SagaId};
 use crate::saga::input::{CallDuty, Reach};
 use crate::saga::words::Outcome;
 
@@ -44,9 +46,23 @@ pub struct Outgoing {
     pub token: String,
 }
 
+/// A participant has more to do than it gets done: calls that wait for their turn with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many.
+    pub calls_waiting: usize,
+    /// For how long the first of them has waited, which is about how long a new one would.
+    pub first_waits: Duration,
+}
+
 /// Calls participants. The only way a saga touches the world.
 pub trait Dispatch: Reach + Send + Sync + 'static {
     /// Makes one call and says what is known after it. Never takes longer than the duty's timeout
     /// after the call was sent; dropping the future abandons the call.
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'static, Outcome>;
+
+    /// The first of these participants that is behind with its calls, if any is. Asked before each
+    /// start: costs next to nothing while none is.
+    fn first_behind<'p>(&self, participants: &'p [ParticipantName])
+    -> Option<(&'p ParticipantName, Backlog)>;
 }

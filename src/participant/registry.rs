@@ -13,20 +13,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
-use super::handlers::Handlers;
+use super::handlers::{Endpoint, Handlers};
 use super::listing::ParticipantView;
-use super::roster::{Asked, Grant, Lane, NoGrant, Roster, Verdict};
+use super::roster::{Asked, Grant, Lane, NoGrant, Roster, SharedClient, Verdict};
 use super::sagad::Client;
-use super::stored;
+use super::{Backlog, stored};
 use crate::clock::SharedClock;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
+use crate::tasks::Tasks;
 
 /// Most participants known at a time.
 pub const PARTICIPANTS_MAX: usize = 1_024;
@@ -80,6 +82,8 @@ pub struct Registry {
 struct Shared {
     clock: SharedClock,
     state: Mutex<State>,
+    /// Participants with a long line, so that nobody has to look for them while there are none.
+    long_lines: Arc<AtomicUsize>,
     changes: watch::Sender<u64>,
     /// Held while a change is being stored.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -112,8 +116,8 @@ impl Registry {
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         let (changes, _) = watch::channel(0);
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { clock, state, changes, turn: Arc::default() }) }
+        let (state, long_lines) = (Mutex::default(), Arc::default());
+        Self { shared: Arc::new(Shared { clock, state, long_lines, changes, turn: Arc::default() }) }
     }
 
     /// Takes an entry of the configuration. It never runs out and cannot be ended.
@@ -245,6 +249,20 @@ impl Registry {
         self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.can_call(action, now))
     }
 
+    /// The first of `participants` whose line is long and slow, if there is one.
+    #[must_use]
+    pub fn first_behind<'p>(
+        &self,
+        participants: &'p [ParticipantName],
+    ) -> Option<(&'p ParticipantName, Backlog)> {
+        if self.shared.long_lines.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let now = self.shared.clock.now();
+        let rosters = &mut self.shared.state.lock().rosters;
+        participants.iter().find_map(|name| Some((name, rosters.get_mut(name)?.backlog(now)?)))
+    }
+
     /// Waits for the right to make one call. The waits end first come first served.
     pub(super) async fn slot(
         &self,
@@ -293,8 +311,9 @@ impl Shared {
         let participant = handlers.participant.clone();
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
-        let roster = state.rosters.entry(participant).or_default();
-        roster.put(id, handlers, expires_at);
+        let client = state.client_of(&handlers.endpoint);
+        let roster = state.rosters.entry(participant).or_insert_with(|| Roster::new(&self.long_lines));
+        roster.put(id, handlers, expires_at, client);
         roster.turn_away(now);
         roster.hand_over(now);
         drop(state);
@@ -322,6 +341,13 @@ impl Shared {
 }
 
 impl State {
+    /// The connections to `endpoint`: those of any lane that leads there already, or new ones.
+    fn client_of(&self, endpoint: &Endpoint) -> SharedClient {
+        let mut lanes = self.rosters.values().flat_map(Roster::lanes);
+        let known = lanes.find(|lane| lane.handlers.endpoint == *endpoint);
+        known.map(|lane| Arc::clone(&lane.client)).unwrap_or_default()
+    }
+
     fn live_lane(&mut self, id: &str, now: Timestamp) -> Result<&mut Lane, RegistryError> {
         let participant = self.by_id.get(id);
         let roster = participant.and_then(|participant| self.rosters.get_mut(participant));
@@ -491,14 +517,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// The connection; made at the first call.
-    pub(super) fn client(&self) -> Result<&Client, tonic::transport::Error> {
-        let cell: &OnceLock<Client> = &self.grant.client;
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let client = Client::new(&self.grant.endpoint)?;
-        Ok(cell.get_or_init(|| client))
+    /// The connections; made at the first call.
+    pub(super) fn client(&self, tasks: &Tasks) -> &Client {
+        self.grant.client.get_or_init(|| Client::new(&self.grant.endpoint, tasks))
     }
 
     /// Gives it back with what the call says about the endpoint.

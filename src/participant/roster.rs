@@ -9,11 +9,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::Backlog;
 use super::handlers::{Endpoint, Handlers};
 use super::listing::{Health, ParticipantView, RegistrationView};
 use super::sagad::Client;
@@ -24,13 +26,18 @@ use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
 pub const WAITING_PARK: usize = 8_192;
 /// Most calls in line for one participant.
 pub const WAITING_MAX: usize = 65_536;
+/// A line of this length is a backlog once its first call has waited for longer than [`LINE_SLOW`].
+pub const LINE_LONG: usize = 1_000;
+/// See [`LINE_LONG`]. A line that moves faster is a burst, whatever its length.
+pub const LINE_SLOW: Duration = Duration::from_secs(1);
 /// After so many unknown outcomes in a row a registration is called only when no other has room,
 /// but for a trial now and then.
 const FAILING_AFTER: u32 = 3;
 /// The time between two trials of a failing registration.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connection of a lane, made at its first call.
+/// The connections to an endpoint, made at its first call. Lanes that lead to the same endpoint share
+/// them, whoever's they are: the more calls share a connection, the fewer writes and reads there are.
 pub(super) type SharedClient = Arc<OnceLock<Client>>;
 
 /// What the end of a call says about the endpoint that was called.
@@ -49,7 +56,7 @@ pub(super) struct Lane {
     pub(super) handlers: Handlers,
     /// `None`: it comes from the configuration and never runs out.
     pub(super) expires_at: Option<Timestamp>,
-    client: SharedClient,
+    pub(super) client: SharedClient,
     in_flight: u32,
     calls: u64,
     unknown_outcomes: u64,
@@ -119,11 +126,12 @@ pub(super) enum Asked {
 #[derive(Debug)]
 struct Waiter {
     action: ActionName,
+    since: Timestamp,
     turn: oneshot::Sender<Grant>,
 }
 
 /// One participant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Roster {
     lanes: Vec<Lane>,
     /// Calls still in flight to endpoints whose registration has ended.
@@ -131,6 +139,9 @@ pub(super) struct Roster {
     waiting: VecDeque<Waiter>,
     /// The line was too long and is not yet short again.
     parking: bool,
+    /// How many participants have a long line, and whether this one is counted.
+    long_lines: Arc<AtomicUsize>,
+    is_long: bool,
     picks: u64,
     /// Since when there is no lane.
     pub(super) empty_since: Option<Timestamp>,
@@ -148,6 +159,20 @@ pub(super) enum NoGrant {
 }
 
 impl Roster {
+    /// A participant without registrations. While its line is long it counts among `long_lines`.
+    pub(super) fn new(long_lines: &Arc<AtomicUsize>) -> Self {
+        Self {
+            lanes: Vec::new(),
+            draining: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            parking: false,
+            long_lines: Arc::clone(long_lines),
+            is_long: false,
+            picks: 0,
+            empty_since: None,
+        }
+    }
+
     pub(super) fn lanes(&self) -> &[Lane] {
         &self.lanes
     }
@@ -171,7 +196,13 @@ impl Roster {
     }
 
     /// Adds a registration, or replaces the one with the same endpoint.
-    pub(super) fn put(&mut self, id: Arc<str>, handlers: Handlers, expires_at: Option<Timestamp>) {
+    pub(super) fn put(
+        &mut self,
+        id: Arc<str>,
+        handlers: Handlers,
+        expires_at: Option<Timestamp>,
+        client: SharedClient,
+    ) {
         self.empty_since = None;
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.handlers.endpoint == handlers.endpoint) {
             lane.id = id;
@@ -184,7 +215,7 @@ impl Roster {
         self.lanes.push(Lane {
             id,
             expires_at,
-            client: SharedClient::default(),
+            client,
             in_flight: self.draining.remove(&handlers.endpoint).unwrap_or(0),
             calls: 0,
             unknown_outcomes: 0,
@@ -235,8 +266,9 @@ impl Roster {
             return Err(NoGrant::Crowded);
         }
         let (turn, in_line) = oneshot::channel();
-        self.waiting.push_back(Waiter { action: action.clone(), turn });
+        self.waiting.push_back(Waiter { action: action.clone(), since: now, turn });
         self.parking |= self.waiting.len() >= WAITING_PARK;
+        self.line_changed();
         Ok(Asked::InLine(in_line))
     }
 
@@ -275,6 +307,7 @@ impl Roster {
                 self.lanes[ix].calls -= 1;
             }
         }
+        self.line_changed();
         let short_again = self.parking && self.waiting.len() < WAITING_PARK / 2;
         self.parking &= !short_again;
         short_again
@@ -285,6 +318,20 @@ impl Roster {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain(|waiter| self.offers(&waiter.action, now));
         self.waiting = waiting;
+        self.line_changed();
+    }
+
+    /// What it is behind with, if its line is long and slow. Nobody is in line for a participant that
+    /// is not there.
+    pub(super) fn backlog(&mut self, now: Timestamp) -> Option<Backlog> {
+        // Those that were abandoned wait no more.
+        while self.waiting.front().is_some_and(|first| first.turn.is_closed()) {
+            self.waiting.pop_front();
+        }
+        self.line_changed();
+        let calls_waiting = self.waiting.len();
+        let first_waits = now.since(self.waiting.front()?.since);
+        (self.is_long && first_waits > LINE_SLOW).then_some(Backlog { calls_waiting, first_waits })
     }
 
     /// The participant as operators see it.
@@ -314,6 +361,16 @@ impl Roster {
             actions,
             registrations,
         }
+    }
+
+    fn line_changed(&mut self) {
+        let is_long = self.waiting.len() >= LINE_LONG;
+        match (self.is_long, is_long) {
+            (false, true) => _ = self.long_lines.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.long_lines.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => {}
+        }
+        self.is_long = is_long;
     }
 
     fn offers(&self, action: &ActionName, now: Timestamp) -> bool {

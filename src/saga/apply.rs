@@ -10,8 +10,11 @@ use super::event::{CallInput, Event, Fact, Source, Started};
 use super::ids::{InstanceRef, StepIx, Timestamp};
 use super::input::Act;
 use super::json::Json;
+use super::lineup::Lineup;
 use super::room::{fact_bytes, started_bytes};
+use super::row::Row;
 use super::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Saga, Stage, StepState, Tries};
+use super::tally::Tally;
 use super::words::Phase;
 
 /// Why a journal does not make a saga.
@@ -64,6 +67,7 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
         Some(_) => StepState::Unexpanded,
         None => StepState::One(Instance::fresh()),
     });
+    let steps: Row<StepState> = steps.collect();
     let has_locks = !started.locks.is_empty();
     Saga {
         id: started.id.clone(),
@@ -87,7 +91,8 @@ pub fn begin(started: &Started, at: Timestamp, definition: Arc<Definition>) -> S
         deadline: if has_locks { None } else { definition.deadline.map(|span| at + span) },
         failure: None,
         output: None,
-        steps: steps.collect(),
+        lineup: Lineup::of(&definition, &steps, false),
+        steps,
         definition,
     }
 }
@@ -119,6 +124,7 @@ pub fn apply(saga: &mut Saga, fact: &Fact) {
             saga.stage = Stage::Backward;
             saga.failure = Some(failure.clone());
             give_up_retries(saga, now);
+            saga.lineup = Lineup::of(&saga.definition, &saga.steps, true);
         }
         Event::SagaCompleted => end(saga, Stage::Completed, now),
         Event::SagaCompensated => end(saga, Stage::Compensated, now),
@@ -129,11 +135,21 @@ pub fn apply(saga: &mut Saga, fact: &Fact) {
         Event::OperatorAct { act, .. } => apply_act(saga, act, now),
         Event::StepExpanded { step, items } => expand(saga, *step, items),
         Event::StepSkipped { at, .. } if saga.instance(*at).is_none() => {
-            saga.steps[at.step.at()] = StepState::Skipped;
+            saga.change_step(at.step, |state| *state = StepState::Skipped);
         }
         Event::Unblocked { at, phase } => unblock(saga, *at, *phase, now),
-        Event::Blocked { at, phase, reason } => block(saga, *at, *phase, reason, now),
-        step_event => apply_to_step(saga, step_event, now),
+        Event::Blocked { at, phase, reason } => {
+            change(saga, *at, |instance| block(instance, *phase, reason, now));
+        }
+        step_event => {
+            let at = about(step_event).expect("all other facts are about one instance");
+            saga.uncertain |= matches!(
+                step_event,
+                Event::CompensationWaived { .. } | Event::LateReply { uncertain: true, .. }
+            );
+            let saga_input = saga.input.clone();
+            change(saga, at, |instance| apply_to_instance(instance, step_event, &saga_input, now));
+        }
     }
 }
 
@@ -144,14 +160,16 @@ fn end(saga: &mut Saga, stage: Stage, now: Timestamp) {
 
 /// Turning back settles what only waited for its next attempt: it stays unknown.
 fn give_up_retries(saga: &mut Saga, now: Timestamp) {
-    for instance in saga.steps.iter_mut().flat_map(StepState::instances_mut) {
-        if let Action::Backoff { last, .. } = &instance.action {
-            instance.action = match last {
-                Doubt::Unknown(cause) => Action::Unknown { cause: cause.clone() },
-                Doubt::Refused(refusal) => Action::Refused { refusal: refusal.clone() },
-            };
-            instance.tries.ended_at = Some(now);
-        }
+    for at in saga.instances_where(|tally| tally.retries.count > 0) {
+        change(saga, at, |instance| {
+            if let Action::Backoff { last, .. } = &instance.action {
+                instance.action = match last {
+                    Doubt::Unknown(cause) => Action::Unknown { cause: cause.clone() },
+                    Doubt::Refused(refusal) => Action::Refused { refusal: refusal.clone() },
+                };
+                instance.tries.ended_at = Some(now);
+            }
+        });
     }
 }
 
@@ -177,51 +195,51 @@ fn resume(saga: &mut Saga, now: Timestamp) {
 fn hasten(saga: &mut Saga, step: Option<&str>, now: Timestamp) {
     let chosen: Vec<InstanceRef> = match step {
         Some(name) => saga.instance_named(name).into_iter().collect(),
-        None => saga.each_instance().map(|(at, _)| at).collect(),
+        None => saga.instances_where(Tally::has_waiting),
     };
     for at in chosen {
-        let Some(instance) = instance_mut(saga, at) else { continue };
-        match &mut instance.action {
-            Action::Backoff { next_at: due, .. } => {
-                *due = now;
-                instance.tries.renew_budget();
-            }
-            Action::Awaiting { check_at } => *check_at = now,
-            _ => {}
+        change(saga, at, |instance| hasten_one(instance, now));
+    }
+}
+
+fn hasten_one(instance: &mut Instance, now: Timestamp) {
+    match &mut instance.action {
+        Action::Backoff { next_at: due, .. } => {
+            *due = now;
+            instance.tries.renew_budget();
         }
-        match &mut instance.compensation {
-            Compensation::Backoff { next_at: due, .. } => {
-                *due = now;
-                instance.undo_tries.renew_budget();
-            }
-            Compensation::Awaiting { check_at } => *check_at = now,
-            _ => {}
+        Action::Awaiting { check_at } => *check_at = now,
+        _ => {}
+    }
+    match &mut instance.compensation {
+        Compensation::Backoff { next_at: due, .. } => {
+            *due = now;
+            instance.undo_tries.renew_budget();
         }
+        Compensation::Awaiting { check_at } => *check_at = now,
+        _ => {}
     }
 }
 
 fn expand(saga: &mut Saga, step: StepIx, items: &Json) {
     let count = items.value().as_array().map_or(0, Vec::len);
-    saga.steps[step.at()] = StepState::Many(items.clone(), vec![Instance::fresh(); count]);
+    let instances = Row::repeat(Instance::fresh(), count);
+    saga.change_step(step, |state| *state = StepState::Many(items.clone(), instances));
 }
 
-fn instance_mut(saga: &mut Saga, at: InstanceRef) -> Option<&mut Instance> {
-    saga.steps.get_mut(at.step.at())?.instances_mut().get_mut(at.slot())
+/// Changes the instance at `at`. A `for_each` step whose list could not be evaluated has one
+/// instance to say so.
+fn change(saga: &mut Saga, at: InstanceRef, change: impl FnOnce(&mut Instance)) {
+    let changed = saga.change_step(at.step, |state| {
+        if matches!(state, StepState::Unexpanded) {
+            *state = StepState::One(Instance::fresh());
+        }
+        state.change(at.slot(), change)
+    });
+    changed.flatten().expect("facts are about instances that exist: decide makes no others, replay checks");
 }
 
-/// The instance at `at`. A `for_each` step whose list could not be evaluated has one instance to
-/// say so.
-fn instance_or_new(saga: &mut Saga, at: InstanceRef) -> &mut Instance {
-    let state = &mut saga.steps[at.step.at()];
-    if matches!(state, StepState::Unexpanded) {
-        *state = StepState::One(Instance::fresh());
-    }
-    let instance = state.instances_mut().get_mut(at.slot());
-    instance.expect("facts are about instances that exist: decide makes no others, replay checks")
-}
-
-fn block(saga: &mut Saga, at: InstanceRef, phase: Phase, reason: &str, since: Timestamp) {
-    let instance = instance_or_new(saga, at);
+fn block(instance: &mut Instance, phase: Phase, reason: &str, since: Timestamp) {
     let reason = reason.to_owned();
     match phase {
         Phase::Compensation => {
@@ -253,8 +271,18 @@ fn block(saga: &mut Saga, at: InstanceRef, phase: Phase, reason: &str, since: Ti
 
 /// Puts what was blocked back in line, due at once and with a fresh budget.
 fn unblock(saga: &mut Saga, at: InstanceRef, phase: Phase, now: Timestamp) {
-    let is_for_each = saga.step(at).for_each.is_some();
-    let instance = instance_or_new(saga, at);
+    let is_whole = saga.step(at).for_each.is_some() && at.item.is_none();
+    let action = saga.instance(at).map(|instance| &instance.action);
+    let was_never_called = matches!(action, Some(Action::Blocked { last: None, .. }));
+    if phase != Phase::Compensation && is_whole && was_never_called {
+        // Its list could not be evaluated; it is tried again.
+        saga.change_step(at.step, |state| *state = StepState::Unexpanded);
+    } else {
+        change(saga, at, |instance| unblock_one(instance, phase, now));
+    }
+}
+
+fn unblock_one(instance: &mut Instance, phase: Phase, now: Timestamp) {
     match phase {
         Phase::Compensation => {
             instance.undo_tries.renew_budget();
@@ -268,35 +296,29 @@ fn unblock(saga: &mut Saga, at: InstanceRef, phase: Phase, now: Timestamp) {
         Phase::Action | Phase::Probe => {
             instance.tries.renew_budget();
             if let Action::Blocked { last, .. } = &instance.action {
-                match last.clone() {
-                    Some(last) => instance.action = Action::Backoff { next_at: now, last },
-                    None if is_for_each && at.item.is_none() => {
-                        saga.steps[at.step.at()] = StepState::Unexpanded;
-                    }
-                    None => instance.action = Action::Pending,
-                }
+                instance.action = match last.clone() {
+                    Some(last) => Action::Backoff { next_at: now, last },
+                    None => Action::Pending,
+                };
             }
         }
     }
 }
 
-fn apply_to_step(saga: &mut Saga, event: &Event, now: Timestamp) {
-    let saga_input = saga.input.clone();
+/// What a fact about one instance's action changes in it.
+fn apply_to_instance(instance: &mut Instance, event: &Event, saga_input: &Json, now: Timestamp) {
     match event {
-        Event::StepStarted { at, attempt, epoch, input } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepStarted { attempt, epoch, input, .. } => {
             let is_a_check = matches!(instance.action, Action::Awaiting { .. });
-            let input = input.as_ref().map(|input| resolve(input, &saga_input, None));
+            let input = input.as_ref().map(|input| resolve(input, saga_input, None));
             instance.tries.start(*attempt, *epoch, input, now, is_a_check);
             instance.action = Action::Running;
         }
-        Event::StepSucceeded { at, output, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepSucceeded { output, .. } => {
             instance.action = Action::Succeeded { output: output.clone() };
             instance.tries.ended_at = Some(now);
         }
-        Event::StepFailed { at, refusal, elapsed, retry_at, source, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepFailed { refusal, elapsed, retry_at, source, .. } => {
             instance.tries.spend(*elapsed, *retry_at, now);
             instance.action = match retry_at {
                 Some(next_at) => Action::Backoff { next_at: *next_at, last: Doubt::Refused(refusal.clone()) },
@@ -307,8 +329,7 @@ fn apply_to_step(saga: &mut Saga, event: &Event, now: Timestamp) {
                 instance.doubtful &= !matches!(source, Source::Probe | Source::Operator);
             }
         }
-        Event::StepUnknown { at, cause, elapsed, retry_at, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepUnknown { cause, elapsed, retry_at, .. } => {
             instance.doubtful = true;
             instance.tries.spend(*elapsed, *retry_at, now);
             instance.action = match retry_at {
@@ -319,32 +340,28 @@ fn apply_to_step(saga: &mut Saga, event: &Event, now: Timestamp) {
                 instance.tries.ended_at = Some(now);
             }
         }
-        Event::StepPending { at, check_at, until, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepPending { check_at, until, .. } => {
             instance.tries.pending_until.get_or_insert(*until);
             instance.action = Action::Awaiting { check_at: *check_at };
         }
-        Event::StepProbed { at, probe, epoch, input } => {
-            let instance = instance_or_new(saga, *at);
+        Event::StepProbed { probe, epoch, input, .. } => {
             instance.probes = *probe;
             instance.probe_epoch = *epoch;
             if let Some(input) = input {
                 let action_input = instance.tries.input.clone();
-                instance.probe_input = Some(resolve(input, &saga_input, action_input));
+                instance.probe_input = Some(resolve(input, saga_input, action_input));
             }
             instance.action = Action::Probing { why: why_probed(&instance.action) };
         }
-        Event::ProbeUnsupported { at } => instance_or_new(saga, *at).probe_unsupported = true,
-        Event::StepSkipped { at, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::ProbeUnsupported { .. } => instance.probe_unsupported = true,
+        Event::StepSkipped { .. } => {
             instance.action = Action::Skipped;
             instance.tries.ended_at = Some(now);
         }
-        Event::LateReply { at, uncertain, .. } => {
-            instance_or_new(saga, *at).late_success |= *uncertain;
-            saga.uncertain |= *uncertain;
+        Event::LateReply { uncertain, .. } => {
+            instance.late_success |= *uncertain;
         }
-        compensation_event => apply_to_compensation(saga, compensation_event, now),
+        compensation_event => apply_to_compensation(instance, compensation_event, saga_input, now),
     }
 }
 
@@ -357,41 +374,36 @@ fn why_probed(before: &Action) -> ProbeWhy {
     }
 }
 
-fn apply_to_compensation(saga: &mut Saga, event: &Event, now: Timestamp) {
-    let saga_input = saga.input.clone();
+/// The same for its compensation.
+fn apply_to_compensation(instance: &mut Instance, event: &Event, saga_input: &Json, now: Timestamp) {
     match event {
-        Event::CompensationStarted { at, attempt, epoch, input } => {
-            let instance = instance_or_new(saga, *at);
+        Event::CompensationStarted { attempt, epoch, input, .. } => {
             let is_a_check = matches!(instance.compensation, Compensation::Awaiting { .. });
             let action_input = instance.tries.input.clone();
-            let input = input.as_ref().map(|input| resolve(input, &saga_input, action_input));
+            let input = input.as_ref().map(|input| resolve(input, saga_input, action_input));
             instance.undo_tries.start(*attempt, *epoch, input, now, is_a_check);
             instance.compensation = Compensation::Running;
         }
-        Event::CompensationDone { at, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::CompensationDone { .. } => {
             instance.compensation = Compensation::Done;
             instance.undo_tries.ended_at = Some(now);
         }
-        Event::CompensationRefused { at, refusal, .. } => {
+        Event::CompensationRefused { refusal, .. } => {
             let last = Doubt::Refused(refusal.clone());
-            instance_or_new(saga, *at).compensation = Compensation::Backoff { next_at: now, last };
+            instance.compensation = Compensation::Backoff { next_at: now, last };
         }
-        Event::CompensationUnknown { at, cause, elapsed, retry_at, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::CompensationUnknown { cause, elapsed, retry_at, .. } => {
             instance.undo_tries.spend(*elapsed, *retry_at, now);
             let next_at = retry_at.unwrap_or(now);
             let last = Doubt::Unknown(cause.clone());
             instance.compensation = Compensation::Backoff { next_at, last };
         }
-        Event::CompensationPending { at, check_at, until, .. } => {
-            let instance = instance_or_new(saga, *at);
+        Event::CompensationPending { check_at, until, .. } => {
             instance.undo_tries.pending_until.get_or_insert(*until);
             instance.compensation = Compensation::Awaiting { check_at: *check_at };
         }
-        Event::CompensationWaived { at } => {
-            instance_or_new(saga, *at).compensation = Compensation::Waived;
-            saga.uncertain = true;
+        Event::CompensationWaived { .. } => {
+            instance.compensation = Compensation::Waived;
         }
         other => unreachable!("{} is not about a compensation", other.type_name()),
     }

@@ -3,10 +3,12 @@
 //! Values of these types are made by the `definition` room, which checks names, references,
 //! cycles and kinds; the core relies on that and never checks again.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::expr::{Expr, Template};
+use super::handlers::Handlers;
 use super::ids::{ActionName, DefinitionName, Digest, ParticipantName, StepIx, StepName, Version};
 use super::plan::Plan;
 use super::words::StepKind;
@@ -41,6 +43,16 @@ pub struct Definition {
     pub events: Vec<EventRule>,
     /// The saga's output, evaluated at its commit.
     pub output: Option<Template>,
+    /// What follows from its steps; found when first asked for.
+    pub places: OnceLock<Places>,
+}
+
+/// Where the steps of a definition are, and whom they call.
+#[derive(Debug)]
+pub struct Places {
+    named: HashMap<String, StepIx>,
+    handlers: Handlers,
+    pivot: Option<StepIx>,
 }
 
 impl Definition {
@@ -58,7 +70,27 @@ impl Definition {
     /// The place of the step called `name`.
     #[must_use]
     pub fn step_named(&self, name: &str) -> Option<StepIx> {
-        self.each_step().find(|(_, step)| step.name.as_str() == name).map(|(ix, _)| ix)
+        self.places().named.get(name).copied()
+    }
+
+    /// The place of the pivot, if there is one.
+    #[must_use]
+    pub fn pivot(&self) -> Option<StepIx> {
+        self.places().pivot
+    }
+
+    /// Whom its steps call.
+    #[must_use]
+    pub fn handlers(&self) -> &Handlers {
+        &self.places().handlers
+    }
+
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| Places {
+            named: self.each_step().map(|(ix, step)| (step.name.to_string(), ix)).collect(),
+            handlers: Handlers::of(&self.steps),
+            pivot: self.each_step().find(|(_, step)| step.kind == StepKind::Pivot).map(|(ix, _)| ix),
+        })
     }
 }
 

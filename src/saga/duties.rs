@@ -1,11 +1,14 @@
 //! What a state owes: the calls that should be in flight, the next wake-up, who is waited for.
 
 use super::definition::Probe;
-use super::ids::{ActionName, InstanceRef, ParticipantName, Timestamp};
+use super::handlers::Callees;
+use super::ids::{ActionName, InstanceRef, ParticipantName, StepIx, Timestamp};
 use super::input::{CallDuty, Reach};
 use super::json::Json;
+use super::lineup::AT_ONCE;
 use super::ready;
 use super::state::{Action, Compensation, Instance, Saga, Stage};
+use super::tally::{NEVER, SOME_TIME, Tally};
 use super::words::Phase;
 
 /// Everything a saga is owed by whoever drives it. Derived from state alone, so that it is the
@@ -14,6 +17,13 @@ use super::words::Phase;
 pub struct Duties {
     /// Calls whose intent is stored and whose end is not. All others are to be dropped.
     pub calls: Vec<CallDuty>,
+    /// What else may move it.
+    pub waits: Waits,
+}
+
+/// What a saga waits for that is not a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waits {
     /// When it must be woken if nothing else happens.
     pub wake_at: Option<Timestamp>,
     /// Who it would call if they could be reached.
@@ -29,31 +39,46 @@ pub struct Absent {
     pub action: ActionName,
 }
 
-/// What `saga` owes now.
+/// What `saga` owes now. Who knows which instances changed asks for [`calls_of`] those alone, and
+/// for [`waits`].
 #[must_use]
 pub fn duties(saga: &Saga, reach: &dyn Reach) -> Duties {
-    let mut duties = Duties::default();
-    if saga.is_terminal() {
-        return duties;
-    }
-    for (at, instance) in saga.each_instance() {
-        duties.calls.extend(action_call(saga, at, instance));
-        duties.calls.extend(compensation_call(saga, at, instance));
-    }
+    Duties { calls: owed_calls(saga), waits: waits(saga, reach) }
+}
+
+/// All calls that should be in flight, in file and item order.
+#[must_use]
+pub fn owed_calls(saga: &Saga) -> Vec<CallDuty> {
+    let running = saga.instances_where(Tally::has_calls);
+    running.into_iter().flat_map(|at| calls_of(saga, at)).collect()
+}
+
+/// The calls of one instance that should be in flight. They change only with the facts that are
+/// about the instance, and with the saga's end.
+pub fn calls_of(saga: &Saga, at: InstanceRef) -> impl Iterator<Item = CallDuty> {
+    let instance = saga.instance(at).filter(|_| !saga.is_terminal());
+    let calls = instance.map(|i| [action_call(saga, at, i), compensation_call(saga, at, i)]);
+    calls.into_iter().flatten().flatten()
+}
+
+/// What `saga` waits for beside the calls in flight.
+#[must_use]
+pub fn waits(saga: &Saga, reach: &dyn Reach) -> Waits {
+    let mut waits = Waits::default();
     if let Stage::AwaitingLocks { until } = saga.stage {
-        duties.wake_by(until);
+        waits.wake_by(until);
     }
     if saga.paused.is_none() {
         if saga.stage == Stage::Forward && !pivot_was_called(saga) {
-            duties.wake_at = earliest(duties.wake_at, saga.deadline);
+            waits.wake_at = earliest(waits.wake_at, saga.deadline);
         }
         match saga.stage {
-            Stage::Forward | Stage::Committed => duties.wait_forward(saga, reach),
-            Stage::Backward => duties.wait_backward(saga, reach),
+            Stage::Forward | Stage::Committed => waits.wait_forward(saga, reach),
+            Stage::Backward => waits.wait_backward(saga, reach),
             Stage::AwaitingLocks { .. } | Stage::Completed | Stage::Compensated | Stage::Abandoned => {}
         }
     }
-    duties
+    waits
 }
 
 /// Whether something will move the saga: a call, a time, a lock, a participant that may come back,
@@ -63,11 +88,23 @@ pub fn something_comes_next(saga: &Saga, reach: &dyn Reach) -> bool {
     let owed = duties(saga, reach);
     saga.is_terminal()
         || !owed.calls.is_empty()
-        || owed.wake_at.is_some()
-        || !owed.parked.is_empty()
+        || owed.waits.wake_at.is_some()
+        || !owed.waits.parked.is_empty()
         || saga.paused.is_some()
         || saga.is_blocked()
         || matches!(saga.stage, Stage::AwaitingLocks { .. })
+}
+
+/// Whether nothing moves `saga` before its wake-up but what somebody asks of it: no call is in
+/// flight, and neither a participant, a lock nor an operator is waited for.
+#[must_use]
+pub fn rests(saga: &Saga, waits: &Waits) -> bool {
+    waits.wake_at.is_some()
+        && waits.parked.is_empty()
+        && !saga.is_terminal()
+        && !saga.is_blocked()
+        && !saga.steps.sum().has_calls()
+        && !matches!(saga.stage, Stage::AwaitingLocks { .. })
 }
 
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -78,7 +115,7 @@ fn pivot_was_called(saga: &Saga) -> bool {
     saga.pivot().and_then(|at| saga.instance(at)).is_some_and(|pivot| pivot.tries.attempt > 0)
 }
 
-impl Duties {
+impl Waits {
     fn wake_by(&mut self, at: Timestamp) {
         self.wake_at = earliest(self.wake_at, Some(at));
     }
@@ -101,59 +138,79 @@ impl Duties {
     }
 
     fn wait_forward(&mut self, saga: &Saga, reach: &dyn Reach) {
-        for &ix in saga.definition.plan.order() {
-            if !ready::may_run(saga, ix) || saga.steps[ix.at()].is_done() {
+        let running = ready::KINDS.into_iter().filter(|kind| ready::kind_may_run(saga, *kind));
+        for kind in running {
+            if self.wait_for_all(saga, saga.lineup.first_forward(kind), reach) {
                 continue;
             }
-            let step = saga.definition.step(ix);
-            let has_room = ready::room_forward(saga, ix) > 0;
-            let has_free_call = ready::free_calls_forward(saga, ix) > 0;
-            for (_, instance) in saga.steps[ix.at()].each(ix) {
-                match &instance.action {
-                    // Due at once: it was parked, and its participant may be back by now.
-                    Action::Pending if has_room => {
-                        self.wait_for_call(step.action.handler(), saga.updated_at, reach);
-                    }
-                    // Without a free call it goes on when one of those in flight ends.
-                    Action::Backoff { next_at: due, .. } if has_free_call => {
-                        self.wait_for_call(step.action.handler(), *due, reach);
-                    }
-                    Action::Awaiting { check_at } => {
-                        let probe = step.probe.as_ref().filter(|_| !instance.probe_unsupported);
-                        let handler = probe.map_or(step.action.handler(), Probe::handler);
-                        self.wait_for_call(handler, *check_at, reach);
-                        self.wake_at = earliest(self.wake_at, instance.tries.pending_until);
-                    }
-                    _ => {}
-                }
+            let mut from = 0;
+            while let Some(ix) = ready::next_forward(saga, kind, &mut from, SOME_TIME) {
+                self.wait_for_step(saga, ix, reach);
             }
+        }
+        self.wake_before_never(saga.steps.sum().pending_until);
+    }
+
+    /// Where nobody who would be called is away, the first time of all is all there is to wait for.
+    fn wait_for_all(
+        &mut self,
+        saga: &Saga,
+        (first, callees): (Timestamp, Callees),
+        reach: &dyn Reach,
+    ) -> bool {
+        let is_here = saga.definition.handlers().can_all_be_called(callees, reach);
+        if is_here {
+            self.wake_before_never(if first == AT_ONCE { saga.updated_at } else { first });
+        }
+        is_here
+    }
+
+    fn wait_for_step(&mut self, saga: &Saga, ix: StepIx, reach: &dyn Reach) {
+        let (step, tally) = (saga.definition.step(ix), saga.tally(ix));
+        let cap = saga.steps[ix.at()].cap(step);
+        // Due at once: it was parked, and its participant may be back by now.
+        if tally.pending > 0 && tally.room(cap) > 0 {
+            self.wait_for_call(step.action.handler(), saga.updated_at, reach);
+        }
+        // Without a free call it goes on when one of those in flight ends.
+        if tally.retries.count > 0 && tally.free_calls(cap) > 0 {
+            self.wait_for_call(step.action.handler(), tally.retries.first, reach);
+        }
+        if tally.looks.count > 0 {
+            let handler = step.probe.as_ref().map_or(step.action.handler(), Probe::handler);
+            self.wait_for_call(handler, tally.looks.first, reach);
+        }
+        if tally.repeats.count > 0 {
+            self.wait_for_call(step.action.handler(), tally.repeats.first, reach);
         }
     }
 
     fn wait_backward(&mut self, saga: &Saga, reach: &dyn Reach) {
-        let clear = ready::clear_steps(saga);
-        for (ix, step) in saga.definition.each_step() {
+        self.wake_before_never(saga.steps.sum().undo.pending_until);
+        if self.wait_for_all(saga, saga.lineup.first_backward(), reach) {
+            return;
+        }
+        let mut before = saga.lineup.len();
+        while let Some(ix) = ready::next_backward(saga, &mut before, SOME_TIME) {
+            let (step, undo) = (saga.definition.step(ix), saga.tally(ix).undo);
+            let cap = saga.steps[ix.at()].cap(step);
             let Some(call) = &step.compensation else { continue };
-            let may_start = ready::may_be_undone(saga, &clear, ix) && ready::room_backward(saga, ix) > 0;
-            let has_free_call = ready::free_calls_backward(saga, ix) > 0;
-            for (_, instance) in saga.steps[ix.at()].each(ix) {
-                match &instance.compensation {
-                    // Due at once: it was parked, and its participant may be back by now.
-                    Compensation::Idle
-                        if may_start && instance.owes_compensation(step) && !instance.is_in_flight() =>
-                    {
-                        self.wait_for_call(call.handler(), saga.updated_at, reach);
-                    }
-                    Compensation::Backoff { next_at: due, .. } if has_free_call => {
-                        self.wait_for_call(call.handler(), *due, reach);
-                    }
-                    Compensation::Awaiting { check_at } => {
-                        self.wait_for_call(call.handler(), *check_at, reach);
-                        self.wake_at = earliest(self.wake_at, instance.undo_tries.pending_until);
-                    }
-                    _ => {}
-                }
+            // Due at once: it was parked, and its participant may be back by now.
+            if undo.owed(step) > 0 && undo.room(cap) > 0 {
+                self.wait_for_call(call.handler(), saga.updated_at, reach);
             }
+            if undo.retries.count > 0 && undo.free_calls(cap) > 0 {
+                self.wait_for_call(call.handler(), undo.retries.first, reach);
+            }
+            if undo.looks.count > 0 {
+                self.wait_for_call(call.handler(), undo.looks.first, reach);
+            }
+        }
+    }
+
+    fn wake_before_never(&mut self, at: Timestamp) {
+        if at < NEVER {
+            self.wake_by(at);
         }
     }
 }

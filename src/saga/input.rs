@@ -1,5 +1,6 @@
 //! What can reach a saga from outside, what it decides with, and why it may say no.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -157,6 +158,15 @@ pub struct CallId {
     pub phase: Phase,
     /// Which attempt.
     pub attempt: u32,
+}
+
+impl CallId {
+    /// All calls there can be of the instance at `at`.
+    #[must_use]
+    pub fn all_of(at: InstanceRef) -> RangeInclusive<Self> {
+        let first = CallId { at, phase: Phase::Action, attempt: 0 };
+        first..=CallId { at, phase: Phase::Probe, attempt: u32::MAX }
+    }
 }
 
 impl CallDuty {

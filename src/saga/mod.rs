@@ -12,27 +12,34 @@
 //! line of code that settles any commit settles the recovered one.
 
 pub mod apply;
+#[cfg(test)]
+mod costs;
 pub mod decide;
 pub mod definition;
 pub mod duties;
 pub mod event;
 pub mod expr;
 pub mod filter;
+pub mod handlers;
 pub mod ids;
 pub mod input;
+mod instance;
 pub mod invariants;
 pub mod json;
 mod json_strict;
 pub mod keys;
+pub mod lineup;
 pub mod locks;
 pub mod plan;
 pub mod ready;
 pub mod retry;
 pub mod room;
+pub mod row;
 #[cfg(test)]
 mod sim;
 pub mod state;
 #[cfg(test)]
 mod stories;
+pub mod tally;
 pub mod view;
 pub mod words;

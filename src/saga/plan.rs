@@ -8,6 +8,8 @@ pub struct Plan {
     after: Vec<Vec<StepIx>>,
     before: Vec<Vec<StepIx>>,
     order: Vec<StepIx>,
+    /// The place of each step in `order`.
+    ranks: Vec<usize>,
 }
 
 impl Plan {
@@ -38,7 +40,11 @@ impl Plan {
         if order.len() < after.len() {
             return Err(cycle(&after, &missing));
         }
-        Ok(Self { after, before, order })
+        let mut ranks = vec![0; order.len()];
+        for (rank, step) in order.iter().enumerate() {
+            ranks[step.at()] = rank;
+        }
+        Ok(Self { after, before, order, ranks })
     }
 
     /// The steps that `step` waits for directly.
@@ -57,6 +63,12 @@ impl Plan {
     #[must_use]
     pub fn order(&self) -> &[StepIx] {
         &self.order
+    }
+
+    /// The place of `step` in [`Plan::order`].
+    #[must_use]
+    pub fn rank(&self, step: StepIx) -> usize {
+        self.ranks[step.at()]
     }
 
     /// Everything `step` waits for, directly or not.

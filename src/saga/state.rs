@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::definition::{Call, Definition, Step};
 use super::ids::{InstanceRef, LockKey, SagaId, StepIx, Timestamp};
 use super::json::Json;
-use super::words::{
-    Block, CompensationStatus, Direction, Failure, Phase, Refusal, SagaStatus, StepKind, StepStatus,
-    instance_name,
-};
+use super::lineup::Lineup;
+use super::row::Row;
+use super::tally::Tally;
+use super::words::{Block, Direction, Failure, Phase, Refusal, SagaStatus, instance_name};
 
 /// One saga.
 #[derive(Debug, Clone)]
@@ -54,7 +54,9 @@ pub struct Saga {
     /// Its output, from the commit on.
     pub output: Option<Json>,
     /// Its steps, in the definition's order.
-    pub steps: Vec<StepState>,
+    pub steps: Row<StepState>,
+    /// Which of them there is something to do about; follows from the steps.
+    pub lineup: Lineup,
 }
 
 /// How far a saga is. Blocks and pauses are beside this.
@@ -90,7 +92,7 @@ pub enum StepState {
     /// A step without `for_each`.
     One(Instance),
     /// A `for_each` step: the list, and one instance an item.
-    Many(Json, Vec<Instance>),
+    Many(Json, Row<Instance>),
 }
 
 /// One step instance.
@@ -248,7 +250,7 @@ pub enum Compensation {
 
 impl PartialEq for Saga {
     /// Two sagas are equal when everything known of them is; their definitions count by version
-    /// and digest.
+    /// and digest, and what follows from their steps does not count.
     fn eq(&self, other: &Self) -> bool {
         let Saga {
             id,
@@ -270,6 +272,7 @@ impl PartialEq for Saga {
             failure,
             output,
             steps,
+            lineup: _,
         } = self;
         let runs = |d: &Definition| (d.name.clone(), d.version, d.digest);
         runs(definition) == runs(&other.definition)
@@ -283,182 +286,51 @@ impl PartialEq for Saga {
     }
 }
 
-impl Instance {
-    /// An instance nobody attempted.
-    #[must_use]
-    pub fn fresh() -> Self {
-        Self {
-            action: Action::Pending,
-            compensation: Compensation::Idle,
-            tries: Tries::default(),
-            undo_tries: Tries::default(),
-            doubtful: false,
-            late_success: false,
-            probe_unsupported: false,
-            probes: 0,
-            probe_epoch: 0,
-            probe_input: None,
-        }
-    }
-
-    /// The action's status as users see it.
-    #[must_use]
-    pub fn status(&self) -> StepStatus {
-        match &self.action {
-            Action::Pending | Action::Blocked { last: None, .. } => StepStatus::Pending,
-            Action::Running | Action::Awaiting { .. } | Action::Probing { .. } => StepStatus::Running,
-            Action::Backoff { last, .. } | Action::Blocked { last: Some(last), .. } => match last {
-                Doubt::Unknown(_) => StepStatus::Unknown,
-                Doubt::Refused(_) => StepStatus::Failed,
-            },
-            Action::Succeeded { .. } => StepStatus::Succeeded,
-            Action::Refused { .. } => StepStatus::Failed,
-            Action::Unknown { .. } => StepStatus::Unknown,
-            Action::Skipped => StepStatus::Skipped,
-        }
-    }
-
-    /// The output, once the effect happened.
-    #[must_use]
-    pub fn output(&self) -> Option<&Json> {
-        match &self.action {
-            Action::Succeeded { output } => Some(output),
-            _ => None,
-        }
-    }
-
-    /// Whether the action lets its dependents run.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        matches!(self.action, Action::Succeeded { .. } | Action::Skipped)
-    }
-
-    /// Whether a call of the action may still change something: in flight, pending or probed.
-    #[must_use]
-    pub fn is_in_flight(&self) -> bool {
-        matches!(self.action, Action::Running | Action::Awaiting { .. } | Action::Probing { .. })
-    }
-
-    /// Whether the action takes one of the places under the step's cap.
-    #[must_use]
-    pub fn is_under_way_forward(&self) -> bool {
-        self.is_in_flight() || matches!(self.action, Action::Backoff { .. })
-    }
-
-    /// Whether the compensation takes one of the places under the step's cap.
-    #[must_use]
-    pub fn is_under_way_backward(&self) -> bool {
-        matches!(
-            self.compensation,
-            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. }
-        )
-    }
-
-    /// Whether the action's effect happened or may have happened.
-    #[must_use]
-    pub fn has_or_may_have_effect(&self) -> bool {
-        match &self.action {
-            Action::Pending | Action::Skipped | Action::Blocked { last: None, .. } => false,
-            Action::Refused { .. } => self.doubtful,
-            Action::Running
-            | Action::Backoff { .. }
-            | Action::Awaiting { .. }
-            | Action::Probing { .. }
-            | Action::Succeeded { .. }
-            | Action::Unknown { .. }
-            | Action::Blocked { last: Some(_), .. } => true,
-        }
-    }
-
-    /// Whether undoing it is owed once the saga goes backward.
-    #[must_use]
-    pub fn owes_compensation(&self, step: &Step) -> bool {
-        step.compensation.is_some()
-            && (self.has_or_may_have_effect()
-                || (step.compensate_on_refusal
-                    && self.tries.attempt > 0
-                    && matches!(self.action, Action::Refused { .. })))
-    }
-
-    /// The compensation's status as users see it.
-    #[must_use]
-    pub fn compensation_status(&self, step: &Step, direction: Direction) -> CompensationStatus {
-        match &self.compensation {
-            Compensation::Idle => match direction {
-                Direction::Backward if self.owes_compensation(step) => CompensationStatus::Pending,
-                Direction::Backward | Direction::Forward => CompensationStatus::NotNeeded,
-            },
-            Compensation::Running | Compensation::Backoff { .. } | Compensation::Awaiting { .. } => {
-                CompensationStatus::Running
-            }
-            Compensation::Done => CompensationStatus::Done,
-            Compensation::Blocked { .. } => CompensationStatus::Blocked,
-            Compensation::Waived => CompensationStatus::Waived,
-        }
-    }
-
-    /// Whether nothing about it can hold back the compensation of what it depends on.
-    #[must_use]
-    pub fn is_settled_backward(&self, step: &Step) -> bool {
-        match &self.compensation {
-            Compensation::Done | Compensation::Waived => true,
-            Compensation::Idle => !self.is_in_flight() && !self.owes_compensation(step),
-            Compensation::Running
-            | Compensation::Backoff { .. }
-            | Compensation::Awaiting { .. }
-            | Compensation::Blocked { .. } => false,
-        }
-    }
-}
-
-impl StepState {
-    /// The step's instances; none while it is unexpanded or skipped as a whole.
-    #[must_use]
-    pub fn instances(&self) -> &[Instance] {
-        match self {
-            StepState::Unexpanded | StepState::Skipped => &[],
-            StepState::One(instance) => std::slice::from_ref(instance),
-            StepState::Many(_, instances) => instances,
-        }
-    }
-
-    /// The same, to change them.
-    pub fn instances_mut(&mut self) -> &mut [Instance] {
-        match self {
-            StepState::Unexpanded | StepState::Skipped => &mut [],
-            StepState::One(instance) => std::slice::from_mut(instance),
-            StepState::Many(_, instances) => instances,
-        }
-    }
-
-    /// Whether the step as a whole lets its dependents run.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        match self {
-            StepState::Unexpanded => false,
-            StepState::Skipped => true,
-            StepState::One(instance) => instance.is_done(),
-            StepState::Many(_, instances) => instances.iter().all(Instance::is_done),
-        }
-    }
-
-    /// The step's instances with their references.
-    pub fn each(&self, step: StepIx) -> impl Iterator<Item = (InstanceRef, &Instance)> {
-        let many = matches!(self, StepState::Many(..));
-        (0u32..).map(move |item| InstanceRef { step, item: many.then_some(item) }).zip(self.instances())
-    }
-}
-
 impl Saga {
     /// Every instance of every step, in file and item order.
     pub fn each_instance(&self) -> impl Iterator<Item = (InstanceRef, &Instance)> {
         (0u32..).map(StepIx).zip(&self.steps).flat_map(|(ix, state)| state.each(ix))
     }
 
+    /// The instances that come to something `wanted`, in file and item order; only they are looked
+    /// at.
+    #[must_use]
+    pub fn instances_where(&self, wanted: impl Fn(&Tally) -> bool) -> Vec<InstanceRef> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(place) = self.steps.next(from, &wanted) {
+            let (step, state) = (StepIx(u32::try_from(place).unwrap_or(u32::MAX)), &self.steps[place]);
+            let mut slot = 0;
+            while let Some(next) = state.next_slot(slot, &wanted) {
+                found.push(state.refer(step, next));
+                slot = next + 1;
+            }
+            from = place + 1;
+        }
+        found
+    }
+
+    /// What the instances of `step` come to.
+    #[must_use]
+    pub fn tally(&self, step: StepIx) -> Tally {
+        self.steps.sum_of(step.at()).copied().unwrap_or_default()
+    }
+
+    /// Changes one step, and all that is counted over the steps.
+    pub(super) fn change_step<R>(
+        &mut self,
+        step: StepIx,
+        change: impl FnOnce(&mut StepState) -> R,
+    ) -> Option<R> {
+        let given = self.steps.change(step.at(), change)?;
+        self.lineup.note(&self.definition, step, &self.steps);
+        Some(given)
+    }
+
     /// The instance at `at`, if it exists.
     #[must_use]
     pub fn instance(&self, at: InstanceRef) -> Option<&Instance> {
-        self.steps.get(at.step.at())?.instances().get(at.slot())
+        self.steps.get(at.step.at())?.instance(at.slot())
     }
 
     /// The definition of the step behind `at`.
@@ -495,8 +367,7 @@ impl Saga {
     /// The pivot's instance, if the definition has a pivot.
     #[must_use]
     pub fn pivot(&self) -> Option<InstanceRef> {
-        let mut steps = self.definition.each_step();
-        steps.find(|(_, step)| step.kind == StepKind::Pivot).map(|(step, _)| InstanceRef { step, item: None })
+        self.definition.pivot().map(|step| InstanceRef { step, item: None })
     }
 
     /// What `steps[name]` is in an expression: the output; a list in item order for a `for_each`
@@ -509,6 +380,16 @@ impl Saga {
             Some(StepState::Many(_, instances)) => Value::Array(instances.iter().map(output).collect()),
             Some(StepState::Unexpanded | StepState::Skipped) | None => Value::Null,
         }
+    }
+
+    /// What `steps[name][index]` is in an expression, where the step has such an instance.
+    #[must_use]
+    pub fn output_at(&self, name: &str, index: u64) -> Option<Value> {
+        let StepState::Many(_, instances) = &self.steps[self.definition.step_named(name)?.at()] else {
+            return None;
+        };
+        let instance = instances.get(usize::try_from(index).ok()?)?;
+        Some(instance.output().map_or(Value::Null, |json| json.value().clone()))
     }
 
     /// The names of the instances whose effect happened or may have happened, or that are owed a
@@ -529,7 +410,8 @@ impl Saga {
         if self.is_terminal() {
             return blocks;
         }
-        for (at, instance) in self.each_instance() {
+        for at in self.instances_where(|tally| tally.blocked > 0) {
+            let Some(instance) = self.instance(at) else { continue };
             if let Action::Blocked { reason, since, .. } = &instance.action {
                 let (step, reason) = (self.name_of(at), reason.clone());
                 blocks.push(Block { step, phase: Phase::Action, reason, since: *since });
@@ -564,11 +446,7 @@ impl Saga {
     /// Whether something waits for an operator.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        !self.is_terminal()
-            && self.each_instance().any(|(_, instance)| {
-                matches!(instance.action, Action::Blocked { .. })
-                    || matches!(instance.compensation, Compensation::Blocked { .. })
-            })
+        !self.is_terminal() && self.steps.sum().blocked > 0
     }
 
     /// Where it stands, as users see it.

@@ -1,7 +1,7 @@
 //! What people see of a saga beyond its state: what it waits for, what comes next, what to do.
 
 use super::definition::Step;
-use super::duties::{Absent, Duties, duties};
+use super::duties::{Absent, Duties, duties, waits};
 use super::ids::{InstanceRef, LockKey, ParticipantName, StepIx, Timestamp};
 use super::input::Reach;
 use super::room::JournalLimit;
@@ -63,7 +63,7 @@ pub fn waiting_on(saga: &Saga, reach: &dyn Reach) -> Option<WaitingOn> {
     if let Stage::AwaitingLocks { .. } = saga.stage {
         return saga.locks.first().cloned().map(WaitingOn::Lock);
     }
-    duties(saga, reach).parked.into_iter().next().map(|absent| WaitingOn::Participant(absent.participant))
+    waits(saga, reach).parked.into_iter().next().map(|absent| WaitingOn::Participant(absent.participant))
 }
 
 /// The calls that follow if everything that is asked is done, in an order the saga may take.
@@ -164,7 +164,7 @@ pub fn explain(saga: &Saga, reach: &dyn Reach, limit: JournalLimit) -> Explanati
         ));
     }
     let owed = duties(saga, reach);
-    for Absent { participant, action } in &owed.parked {
+    for Absent { participant, action } in &owed.waits.parked {
         lines.push(format!("Waiting for participant {participant}: it has no live handler for {action}."));
     }
     Explanation { lines, next: next_moves(saga, &owed), suggested_command: suggested_command(saga, limit) }

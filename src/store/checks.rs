@@ -12,8 +12,7 @@ pub const SAGA_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub fn check_batch(batch: &[SagaWrite]) -> Result<(), StoreError> {
     batch.iter().try_for_each(|write| {
         let expected = (write.expected_seq + 1..).zip(&write.facts).all(|(seq, fact)| fact.seq == seq);
-        let begins = write.expected_seq > 0 || !write.facts.is_empty();
-        if expected && begins && write.summary.id == write.id {
+        if expected && !write.facts.is_empty() && write.summary.id == write.id {
             return Ok(());
         }
         let cause = format!(

@@ -16,8 +16,9 @@ use super::checks::{
     SAGA_BYTES_MAX, check_batch, check_sequence, check_size, outbox_records, recount, wanted,
 };
 use super::codec::fact::encode_facts;
-use super::open_set::OpenSet;
+use super::open_set::{OpenSet, Wake};
 use super::order::{Window, place_key};
+use super::packed::PackedId;
 use super::{
     Counters, Fence, ListQuery, LockTicket, LockWrite, OpenCursor, OpenPage, Receipt, SagaWrite, Store,
     StoreError, StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
@@ -100,6 +101,14 @@ struct Saga {
     facts: Vec<Fact>,
     summary: Summary,
     bytes: usize,
+    /// `None` once it has ended.
+    far_wake: Option<Timestamp>,
+}
+
+impl Saga {
+    fn wake(&self) -> Wake {
+        Wake::of(self.far_wake, self.summary.rests)
+    }
 }
 
 /// What belongs to one owner.
@@ -272,10 +281,12 @@ impl Kept {
         let before = self.sagas.get(&id).map(|saga| saga.summary.status);
         recount(&mut self.counters, &summary.definition, summary.version, before, Some(summary.status));
         self.outbox_records += outbox_records(&facts);
-        if summary.status.is_terminal() {
-            self.open.remove(&id);
-        } else {
-            self.open.put(&id, far_wake);
+        let far_wake = far_wake.filter(|_| !summary.status.is_terminal());
+        if let Some(saga) = self.sagas.get(&id).filter(|saga| !saga.summary.status.is_terminal()) {
+            self.open.remove(PackedId::of(&id), saga.wake());
+        }
+        if !summary.status.is_terminal() {
+            self.open.put(PackedId::of(&id), Wake::of(far_wake, summary.rests));
         }
         match lock {
             LockWrite::Keep => {}
@@ -292,9 +303,10 @@ impl Kept {
                 saga.facts.extend(facts);
                 saga.summary = summary;
                 saga.bytes += size;
+                saga.far_wake = far_wake;
             }
             None => {
-                self.sagas.insert(id, Saga { facts, summary, bytes: size });
+                self.sagas.insert(id, Saga { facts, summary, bytes: size, far_wake });
             }
         }
     }
@@ -355,7 +367,7 @@ impl Store for MemoryStore {
             let Some(saga) = kept.sagas.get(id) else { return Ok(None) };
             check_sequence(id, &saga.facts)?;
             let ended = saga.summary.status.is_terminal();
-            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: kept.open.wake_of(id) }))
+            Ok(Some(StoredSaga { facts: saga.facts.clone(), ended, far_wake: saga.far_wake }))
         }))
     }
 

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod memory;
 mod open_set;
 mod order;
+mod packed;
 pub mod sled;
 #[cfg(test)]
 mod suite;
@@ -50,8 +51,9 @@ pub trait Store: Send + Sync + 'static {
     /// Facts with a sequence over `after`, at most `limit`, in order.
     fn facts(&self, id: &SagaId, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Fact>, StoreError>>;
 
-    /// Open sagas for recovery, a page at a time: first those without a far wake-up, then by
-    /// wake-up time. `cursor` is `None` for the first page and the page's `next` for the others.
+    /// Open sagas for recovery, a page at a time: first those that do not rest (see
+    /// [`Summary::rests`]), then the others by wake-up time. `cursor` is `None` for the first page
+    /// and the page's `next` for the others.
     fn open_sagas(
         &self,
         cursor: Option<OpenCursor>,
@@ -121,7 +123,7 @@ pub struct SagaWrite {
     pub id: SagaId,
     /// The sequence the saga must have in the store; 0 for a new one.
     pub expected_seq: u64,
-    /// New facts, their sequences following `expected_seq` without gaps.
+    /// New facts, at least one, their sequences following `expected_seq` without gaps.
     pub facts: Vec<Fact>,
     /// The saga as lists show it after these facts.
     pub summary: Summary,
@@ -198,6 +200,9 @@ pub struct Summary {
     pub failure: Option<Failure>,
     /// The number of its last fact.
     pub seq: u64,
+    /// Whether nothing of it happens before its far wake-up unless somebody asks for it: a start of
+    /// the daemon leaves it where it is. Means nothing without a far wake-up.
+    pub rests: bool,
 }
 
 /// A saga as stored.
@@ -218,7 +223,7 @@ pub struct OpenCursor(pub Vec<u8>);
 /// A page of open sagas.
 #[derive(Debug, Clone, Default)]
 pub struct OpenPage {
-    /// The sagas, with their far wake-up if one is stored.
+    /// The sagas, those that rest with their wake-up.
     pub sagas: Vec<(SagaId, Option<Timestamp>)>,
     /// Where the next page starts; `None` behind the last.
     pub next: Option<OpenCursor>,
@@ -293,6 +298,8 @@ pub struct StoreStats {
     pub outbox_records: u64,
     /// Sagas in the open part.
     pub open_sagas: u64,
+    /// Ended sagas that still lie among the open ones, on their way to the history.
+    pub unmoved_sagas: u64,
     /// Whether starts should be refused because the disk is nearly full.
     pub disk_low: bool,
 }

@@ -1,7 +1,7 @@
 //! Domain values made by hand, for the tests of this room.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::engine::request::SagaView;
@@ -10,6 +10,7 @@ use crate::saga::ids::{
     ActionName, DefinitionName, Digest, ParticipantName, SagaId, StepIx, StepName, Timestamp, Version,
 };
 use crate::saga::json::Json;
+use crate::saga::lineup::Lineup;
 use crate::saga::plan::Plan;
 use crate::saga::state::{Action, Instance, Saga, Stage, StepState};
 use crate::saga::words::StepKind;
@@ -66,6 +67,7 @@ pub(in crate::api) fn definition(steps: Vec<Step>) -> Definition {
         steps,
         events: vec![],
         output: None,
+        places: OnceLock::new(),
     }
 }
 
@@ -80,10 +82,12 @@ pub(in crate::api) fn instance(action: Action) -> Instance {
 
 /// A saga at `stage` with one step state for each of `steps`.
 pub(in crate::api) fn saga(stage: Stage, steps: Vec<(Step, StepState)>) -> Saga {
-    let (steps, states) = steps.into_iter().unzip();
+    let (steps, states): (_, Vec<StepState>) = steps.into_iter().unzip();
+    let (definition, states) = (Arc::new(definition(steps)), states.into_iter().collect());
     Saga {
         id: SagaId::parse("o-1").unwrap(),
-        definition: Arc::new(definition(steps)),
+        lineup: Lineup::of(&definition, &states, stage == Stage::Backward),
+        definition,
         version_asked: 0,
         input: Json::trusted(r#"{ "price": 1.10, "id": 18446744073709551615 }"#.to_owned()),
         labels: Arc::new(BTreeMap::from([("region".to_owned(), "kr".to_owned())])),

@@ -13,6 +13,7 @@ use crate::saga::ids::Timestamp;
 use crate::saga::ids::{DefinitionName, Digest, InstanceRef, LockKey, SagaId, StepIx, Version};
 use crate::saga::input::{Act, Resolution};
 use crate::saga::json::Json;
+use crate::saga::row::Row;
 use crate::saga::state::{Action, Compensation, Doubt, Instance, ProbeWhy, Stage, StepState};
 use crate::saga::view::WaitingOn;
 use crate::saga::words::{Phase, Refusal, StepKind};
@@ -76,7 +77,7 @@ fn a_step_has_one_row_an_instance_and_none_before_its_list_is_known() {
         let shown = saga(&view(saga_at(Stage::Forward, vec![compensatable(state)])));
         shown.steps.iter().map(|step| (step.name.clone(), step.status())).collect()
     };
-    let many = |count| StepState::Many(Json::null(), vec![Instance::fresh(); count]);
+    let many = |count| StepState::Many(Json::null(), Row::repeat(Instance::fresh(), count));
     let pending = |name: &str| (name.to_owned(), StepStatus::Pending);
     assert_eq!(names(StepState::Unexpanded), []);
     assert_eq!(names(many(0)), []);

@@ -8,6 +8,8 @@ mod following;
 mod large;
 mod lists;
 mod operating;
+mod overload;
+mod resting;
 mod running;
 mod storm;
 mod world;

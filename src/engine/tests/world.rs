@@ -17,7 +17,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::registry::Registry;
-use crate::participant::{Dispatch, Outgoing};
+use crate::participant::{Backlog, Dispatch, Outgoing};
 use crate::saga::ids::{ActionName, DefinitionName, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::Reach;
 use crate::saga::json::Json;
@@ -98,6 +98,7 @@ pub(super) enum Behaviour {
 pub(super) struct FakeParticipants {
     script: Mutex<HashMap<String, VecDeque<Behaviour>>>,
     absent: Mutex<HashSet<String>>,
+    behind: Mutex<HashMap<String, Backlog>>,
     calls: Mutex<Vec<Outgoing>>,
     /// Where the script says nothing, calls end as this seed and the call's key decide.
     chaos: Mutex<Option<u64>>,
@@ -132,6 +133,15 @@ impl FakeParticipants {
         } else {
             self.absent.lock().remove(participant);
         }
+    }
+
+    /// The participant is behind with its calls from now on, or not any more.
+    pub(super) fn set_behind(&self, participant: &str, backlog: Option<Backlog>) {
+        let mut behind = self.behind.lock();
+        match backlog {
+            Some(backlog) => behind.insert(participant.to_owned(), backlog),
+            None => behind.remove(participant),
+        };
     }
 
     /// All calls so far: `stock.deduct 1` for its first attempt.
@@ -184,6 +194,14 @@ impl Dispatch for FakeParticipants {
         }
         .boxed()
     }
+
+    fn first_behind<'p>(
+        &self,
+        participants: &'p [ParticipantName],
+    ) -> Option<(&'p ParticipantName, Backlog)> {
+        let behind = self.behind.lock();
+        participants.iter().find_map(|name| Some((name, *behind.get(name.as_str())?)))
+    }
 }
 
 /// How a call ends that nobody scripted: always the same for the same seed, key and attempt.
@@ -219,18 +237,34 @@ pub(super) struct World {
     pub(super) engine: Engine,
     pub(super) tasks: Tasks,
     clock: Arc<PausedClock>,
+    settings: EngineSettings,
 }
 
 impl World {
     pub(super) async fn new() -> Self {
-        let world = Self::over(MemoryStore::new(), Arc::default(), Arc::new(PausedClock::start())).await;
+        Self::with(EngineSettings {
+            evict_after: Duration::ZERO,
+            mailbox_max: 512,
+            ..EngineSettings::default()
+        })
+        .await
+    }
+
+    pub(super) async fn with(settings: EngineSettings) -> Self {
+        let clock = Arc::new(PausedClock::start());
+        let world = Self::over(MemoryStore::new(), Arc::default(), clock, settings).await;
         for source in [ORDER, LOCKED, SLOW] {
             world.engine.register_definition(source, false).await.unwrap();
         }
         world
     }
 
-    async fn over(store: MemoryStore, participants: Arc<FakeParticipants>, clock: Arc<PausedClock>) -> Self {
+    async fn over(
+        store: MemoryStore,
+        participants: Arc<FakeParticipants>,
+        clock: Arc<PausedClock>,
+        settings: EngineSettings,
+    ) -> Self {
         let tasks = Tasks::new();
         let parts = Parts {
             store: Arc::new(store.clone()),
@@ -239,21 +273,18 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             tasks: tasks.clone(),
             metrics: Metrics::new(clock.now()),
-            settings: EngineSettings {
-                evict_after: Duration::ZERO,
-                mailbox_max: 512,
-                ..EngineSettings::default()
-            },
+            settings: settings.clone(),
         };
         let engine = Engine::launch(parts).await.unwrap();
-        Self { store, participants, engine, tasks, clock }
+        Self { store, participants, engine, tasks, clock, settings }
     }
 
     /// A power cut, and the next daemon over what was stored.
     pub(super) async fn crash(self) -> Self {
         let store = self.store.crash();
         self.tasks.stop();
-        let next = Self::over(store, Arc::clone(&self.participants), Arc::clone(&self.clock)).await;
+        let (participants, clock) = (Arc::clone(&self.participants), Arc::clone(&self.clock));
+        let next = Self::over(store, participants, clock, self.settings.clone()).await;
         drop(self);
         next
     }

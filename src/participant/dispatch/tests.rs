@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -157,8 +158,9 @@ impl Town {
         let clock = Arc::new(ManualClock::at(NOON));
         let shared: SharedClock = clock.clone();
         let registry = Registry::new(Arc::clone(&shared));
-        let participants = Participants::new(registry, shared, Metrics::new(NOON));
-        Self { clock, participants, tasks: Tasks::new() }
+        let tasks = Tasks::new();
+        let participants = Participants::new(registry, shared, Metrics::new(NOON), tasks.clone());
+        Self { clock, participants, tasks }
     }
 
     /// Serves on a port of its own and registers it as `stock`.

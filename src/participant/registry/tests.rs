@@ -1,14 +1,14 @@
 //! The registry's tests.
 
+use futures::FutureExt as _;
 use futures::future::{LocalBoxFuture, join_all};
 use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
-use crate::participant::handlers::Endpoint;
 use crate::participant::handlers::tests::handlers;
 use crate::participant::listing::Health;
-use crate::participant::roster::WAITING_PARK;
+use crate::participant::roster::{LINE_LONG, LINE_SLOW, WAITING_PARK};
 
 const NOON: Timestamp = Timestamp(1_700_000_000_000);
 const STOCK: &str = "http://127.0.0.1:9001";
@@ -54,6 +54,22 @@ async fn a_prepared_registration_that_is_dropped_changes_nothing_and_blocks_nobo
     drop(registry.prepare(handlers("stock", STOCK, &["deduct"])).await.unwrap());
     assert!(registry.list(None).is_empty());
     register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+}
+
+#[tokio::test]
+async fn participants_at_one_endpoint_share_its_connections() {
+    let (_, registry) = fresh();
+    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
+    register(&registry, handlers("point", STOCK, &["deduct"])).await;
+    register(&registry, handlers("order", STOCK_TOO, &["deduct"])).await;
+    let mut grants = Vec::new();
+    for name in ["stock", "point", "order"] {
+        let participant = ParticipantName::parse(name).unwrap();
+        grants.push(registry.slot(&participant, &action("deduct")).await.unwrap());
+    }
+    let same = |a: usize, b: usize| Arc::ptr_eq(&grants[a].grant.client, &grants[b].grant.client);
+    assert!(same(0, 1), "stock and point are one process");
+    assert!(!same(0, 2), "order is another one");
 }
 
 #[tokio::test]
@@ -266,6 +282,94 @@ async fn too_long_a_line_parks_further_calls_until_it_is_short_again() {
     in_line.await;
     assert!(registry.can_call(&stock, &deduct));
     assert!(changes.has_changed().unwrap());
+}
+
+/// Calls in line for a participant that takes one at a time and is busy with another.
+fn in_line<'r>(registry: &'r Registry, of: &ParticipantName, calls: usize) -> Vec<LocalBoxFuture<'r, ()>> {
+    let call = |_| {
+        let (of, deduct) = (of.clone(), action("deduct"));
+        let mut call = async move { drop(registry.slot(&of, &deduct).await) }.boxed_local();
+        assert!(poll_now(&mut call).is_none());
+        call
+    };
+    (0..calls).map(call).collect()
+}
+
+fn poll_now(call: &mut LocalBoxFuture<'_, ()>) -> Option<()> {
+    call.now_or_never()
+}
+
+async fn register_narrow(registry: &Registry, participant: &str) -> ParticipantName {
+    let mut narrow = handlers(participant, STOCK, &["deduct"]);
+    narrow.max_in_flight = 1;
+    register(registry, narrow).await;
+    ParticipantName::parse(participant).unwrap()
+}
+
+fn is_behind(registry: &Registry, participant: &ParticipantName) -> bool {
+    registry.first_behind(std::slice::from_ref(participant)).is_some()
+}
+
+#[tokio::test]
+async fn a_line_is_a_backlog_once_it_is_both_long_and_slow() {
+    let (clock, registry) = fresh();
+    let stock = register_narrow(&registry, "stock").await;
+    let running = registry.slot(&stock, &action("deduct")).await.unwrap();
+    let mut calls = in_line(&registry, &stock, LINE_LONG - 1);
+    clock.advance(LINE_SLOW * 10);
+    assert!(!is_behind(&registry, &stock), "slow and short");
+    calls.extend(in_line(&registry, &stock, 1));
+    let behind = Backlog { calls_waiting: LINE_LONG, first_waits: LINE_SLOW * 10 };
+    assert_eq!(registry.first_behind(std::slice::from_ref(&stock)), Some((&stock, behind)));
+
+    drop(running);
+    join_all(calls).await;
+    assert!(!is_behind(&registry, &stock), "nobody waits");
+    let _running = registry.slot(&stock, &action("deduct")).await.unwrap();
+    let _calls = in_line(&registry, &stock, LINE_LONG * 2);
+    clock.advance(LINE_SLOW);
+    assert!(!is_behind(&registry, &stock), "long and quick");
+    clock.advance(Duration::from_millis(1));
+    assert!(is_behind(&registry, &stock));
+}
+
+#[tokio::test]
+async fn a_backlog_is_its_participants_alone_and_the_one_that_has_it_is_named() {
+    let (clock, registry) = fresh();
+    let stock = register_narrow(&registry, "stock").await;
+    let point = register_narrow(&registry, "point").await;
+    let nobody = ParticipantName::parse("nobody").unwrap();
+    let _running = registry.slot(&stock, &action("deduct")).await.unwrap();
+    let _calls = in_line(&registry, &stock, LINE_LONG);
+    clock.advance(LINE_SLOW * 2);
+    assert!(registry.first_behind(&[nobody.clone(), point.clone()]).is_none());
+    let both = [nobody, point, stock.clone()];
+    assert_eq!(registry.first_behind(&both).unwrap().0, &stock);
+}
+
+#[tokio::test]
+async fn calls_that_were_abandoned_are_no_backlog() {
+    let (clock, registry) = fresh();
+    let stock = register_narrow(&registry, "stock").await;
+    let _running = registry.slot(&stock, &action("deduct")).await.unwrap();
+    let abandoned = in_line(&registry, &stock, LINE_LONG);
+    clock.advance(LINE_SLOW * 2);
+    let _waiting = in_line(&registry, &stock, LINE_LONG - 1);
+    assert!(is_behind(&registry, &stock));
+    drop(abandoned);
+    assert!(!is_behind(&registry, &stock));
+}
+
+#[tokio::test]
+async fn a_participant_that_is_gone_has_no_backlog() {
+    let (clock, registry) = fresh();
+    let stock = register_narrow(&registry, "stock").await;
+    let _running = registry.slot(&stock, &action("deduct")).await.unwrap();
+    let calls = in_line(&registry, &stock, LINE_LONG);
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(registry.take_expired().await.registration_ids.len(), 1);
+    assert!(!is_behind(&registry, &stock), "its calls were turned away");
+    join_all(calls).await;
 }
 
 /// One thing that can happen to a registry.

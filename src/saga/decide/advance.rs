@@ -17,7 +17,8 @@ pub(super) fn advance(draft: &mut Draft<'_>) {
         if draft.saga.stage == Stage::Backward {
             backward::go_backward(draft);
         }
-    } else if draft.saga.stage == Stage::Backward && draft.instances_where(|i| i.tries.attempt > 0).is_empty()
+    } else if draft.saga.stage == Stage::Backward
+        && !draft.saga.each_instance().any(|(_, i)| i.tries.attempt > 0)
     {
         // Nothing was ever called, so nothing has to be: a pause does not hold up the end.
         backward::go_backward(draft);

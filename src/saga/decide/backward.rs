@@ -6,7 +6,8 @@ use crate::saga::definition::Trigger;
 use crate::saga::event::{CallInput, Event};
 use crate::saga::ids::{InstanceRef, StepIx};
 use crate::saga::ready;
-use crate::saga::state::{Action, Compensation};
+use crate::saga::state::Compensation;
+use crate::saga::tally::Tally;
 use crate::saga::words::Phase;
 
 use super::draft::Draft;
@@ -16,15 +17,11 @@ use super::undo;
 /// Starts every compensation whose dependents are settled; ends the saga when all are.
 pub(super) fn go_backward(draft: &mut Draft<'_>) {
     settle_what_is_pending(draft);
-    let definition = Arc::clone(&draft.saga.definition);
-    let mut is_clear = vec![false; definition.steps.len()];
-    for &ix in definition.plan.order().iter().rev() {
-        if ready::may_be_undone(&draft.saga, &is_clear, ix) {
-            start_compensations(draft, ix);
-            is_clear[ix.at()] = ready::is_settled(&draft.saga, ix);
-        }
+    let mut before = draft.saga.lineup.len();
+    while let Some(ix) = ready::next_backward(&draft.saga, &mut before, draft.ctx.now) {
+        start_compensations(draft, ix);
     }
-    if is_clear.iter().all(|&clear| clear) {
+    if draft.saga.lineup.all_clear() {
         draft.record(Event::SagaCompensated);
         draft.emit(&Trigger::Compensated);
     }
@@ -32,7 +29,7 @@ pub(super) fn go_backward(draft: &mut Draft<'_>) {
 
 /// A pending step is asked once more, and if that does not settle it, it is unknown.
 fn settle_what_is_pending(draft: &mut Draft<'_>) {
-    for at in draft.instances_where(|i| matches!(i.action, Action::Awaiting { .. })) {
+    for at in draft.saga.instances_where(|tally| tally.looks.count + tally.repeats.count > 0) {
         let has_probe = draft.instance(at).is_some_and(|i| !i.probe_unsupported);
         if !(has_probe && probe::start_probe(draft, at)) {
             probe::leave_unknown(draft, at, "the saga turned back while the participant was still working");
@@ -50,38 +47,33 @@ fn start_compensations(draft: &mut Draft<'_>, ix: StepIx) {
 fn start_due_compensations(draft: &mut Draft<'_>, ix: StepIx) -> bool {
     let definition = Arc::clone(&draft.saga.definition);
     let step = definition.step(ix);
-    let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
-    let now = draft.ctx.now;
-    for &at in &all {
-        let Some(instance) = draft.instance(at) else { continue };
-        if matches!(instance.compensation, Compensation::Awaiting { check_at } if check_at <= now) {
-            if instance.undo_tries.pending_until.is_some_and(|until| now >= until) {
-                undo::pending_is_over(draft, at);
-            } else {
-                start_compensation(draft, at);
-            }
+    let (now, mut from) = (draft.ctx.now, 0);
+    while let Some(at) = draft.next_instance(ix, &mut from, |tally| tally.undo.looks.first <= now) {
+        let until = draft.instance(at).and_then(|i| i.undo_tries.pending_until);
+        if until.is_some_and(|until| now >= until) {
+            undo::pending_is_over(draft, at);
+        } else {
+            start_compensation(draft, at);
         }
     }
-    let mut room = ready::room_backward(&draft.saga, ix);
-    let mut free_calls = ready::free_calls_backward(&draft.saga, ix);
-    let mut left_its_place = false;
-    for at in all {
-        let Some(instance) = draft.instance(at) else { continue };
-        match &instance.compensation {
-            Compensation::Idle
-                if room > 0 && instance.owes_compensation(step) && !instance.is_in_flight() =>
-            {
-                let started = usize::from(start_compensation(draft, at));
-                (room, free_calls) = (room - started, free_calls - started);
-            }
-            Compensation::Backoff { next_at: due, .. } if *due <= now && free_calls > 0 => {
-                free_calls -= usize::from(start_compensation(draft, at));
-                left_its_place |= draft.instance(at).is_some_and(|i| !i.is_under_way_backward());
-            }
-            _ => {}
-        }
+    if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Compensation) {
+        return false;
     }
-    left_its_place
+    let cap = draft.saga.steps[ix.at()].cap(step);
+    let undo = draft.saga.tally(ix).undo;
+    let (mut room, mut free_calls) = (undo.room(cap), undo.free_calls(cap));
+    let (mut from, mut left_its_place) = (0, false);
+    loop {
+        let may_start = |tally: &Tally| {
+            (tally.undo.owed(step) > 0 && room > 0) || (tally.undo.retries.first <= now && free_calls > 0)
+        };
+        let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return left_its_place };
+        let is_first = draft.instance(at).is_some_and(|i| i.compensation == Compensation::Idle);
+        let started = u32::from(start_compensation(draft, at));
+        free_calls -= started;
+        room -= if is_first { started } else { 0 };
+        left_its_place |= !is_first && draft.instance(at).is_some_and(|i| !i.is_under_way_backward());
+    }
 }
 
 /// Records the intent of a compensation, unless its participant cannot be called now.

@@ -13,6 +13,7 @@ use crate::saga::input::{Context, Rejection};
 use crate::saga::json::Json;
 use crate::saga::room;
 use crate::saga::state::{Action, Instance, Saga, Stage, StepState};
+use crate::saga::tally::Tally;
 use crate::saga::words::{Failure, Phase, Refusal, codes};
 
 use super::{CALL_JSON_MAX_BYTES, Decision};
@@ -64,11 +65,6 @@ impl<'a> Draft<'a> {
     /// The instance at `at`.
     pub fn instance(&self, at: InstanceRef) -> Option<&Instance> {
         self.saga.instance(at)
-    }
-
-    /// All instances that `wanted` picks.
-    pub fn instances_where(&self, wanted: impl Fn(&Instance) -> bool) -> Vec<InstanceRef> {
-        self.saga.each_instance().filter(|(_, instance)| wanted(instance)).map(|(at, _)| at).collect()
     }
 
     /// The pivot's instance, once a call of it may have left and it was not definitely refused.
@@ -227,6 +223,7 @@ impl<'a> Draft<'a> {
     pub fn with_scope<T>(&self, at: Option<InstanceRef>, use_scope: impl FnOnce(&Scope<'_>) -> T) -> T {
         let saga = &self.saga;
         let steps = |name: &str| saga.output_of(name);
+        let output_at = |name: &str, index| saga.output_at(name, index);
         let item = at.and_then(|at| {
             let index = at.item?;
             let StepState::Many(items, _) = saga.steps.get(at.step.at())? else { return None };
@@ -237,6 +234,7 @@ impl<'a> Draft<'a> {
             labels: &saga.labels,
             input: saga.input.value(),
             steps: &steps,
+            output_at: &output_at,
             item,
             failure: saga.failure.as_ref(),
         })
@@ -276,8 +274,18 @@ impl<'a> Draft<'a> {
         self.ctx.reach.can_call(participant, action)
     }
 
-    pub fn is_done(&self, step: StepIx) -> bool {
-        self.saga.steps[step.at()].is_done()
+    /// The next instance of `step` from the slot `from` on that comes to something `wanted`. Moves
+    /// `from` behind it.
+    pub fn next_instance(
+        &self,
+        step: StepIx,
+        from: &mut usize,
+        wanted: impl Fn(&Tally) -> bool,
+    ) -> Option<InstanceRef> {
+        let state = &self.saga.steps[step.at()];
+        let slot = state.next_slot(*from, wanted)?;
+        *from = slot + 1;
+        Some(state.refer(step, slot))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::saga::event::{CallInput, Event, Source};
 use crate::saga::ids::{InstanceRef, StepIx};
 use crate::saga::json::Json;
 use crate::saga::ready;
-use crate::saga::state::{Action, Instance, Stage, StepState};
+use crate::saga::state::{Action, Stage, StepState};
+use crate::saga::tally::Tally;
 use crate::saga::words::{Phase, Refusal, StepKind};
 
 use super::draft::{Draft, expression_refusal, full_refusal};
@@ -23,15 +24,15 @@ pub(super) const FAN_OUT_MAX_ITEMS: usize = 10_000;
 pub(super) fn go_forward(draft: &mut Draft<'_>) {
     start_steps(draft);
     if draft.saga.stage == Stage::Forward
-        && ready::all_done(&draft.saga, StepKind::Compensatable)
-        && ready::all_done(&draft.saga, StepKind::Pivot)
+        && draft.saga.lineup.all_done(StepKind::Compensatable)
+        && draft.saga.lineup.all_done(StepKind::Pivot)
     {
         let output = draft.output();
         draft.record(Event::SagaCommitted { output });
         draft.emit(&Trigger::Committed);
         start_steps(draft);
     }
-    if draft.saga.stage == Stage::Committed && ready::all_done(&draft.saga, StepKind::Retriable) {
+    if draft.saga.stage == Stage::Committed && draft.saga.lineup.all_done(StepKind::Retriable) {
         draft.record(Event::SagaCompleted);
         draft.emit(&Trigger::Completed);
     }
@@ -39,17 +40,13 @@ pub(super) fn go_forward(draft: &mut Draft<'_>) {
 
 /// One pass in dependency order suffices: a step that is done at once (skipped, an empty list)
 /// stands before everything that waits for it. Kind by kind, since the pivot waits for every
-/// compensatable step and side work for the pivot, whatever `after` says.
+/// compensatable step and side work for the pivot, whatever `after` says. A step that fails on the
+/// way turns the saga back, and then no kind may run any more.
 fn start_steps(draft: &mut Draft<'_>) {
-    let definition = Arc::clone(&draft.saga.definition);
-    for kind in [StepKind::Compensatable, StepKind::Pivot, StepKind::Retriable] {
-        for &ix in definition.plan.order().iter().filter(|&&ix| definition.step(ix).kind == kind) {
-            if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
-                return; // a step that failed on the way turned the saga back
-            }
-            if ready::may_run(&draft.saga, ix) && !draft.is_done(ix) {
-                start_step(draft, ix);
-            }
+    for kind in ready::KINDS {
+        let mut from = 0;
+        while let Some(ix) = ready::next_forward(&draft.saga, kind, &mut from, draft.ctx.now) {
+            start_step(draft, ix);
         }
     }
 }
@@ -92,34 +89,29 @@ fn start_instances(draft: &mut Draft<'_>, ix: StepIx) {
 
 /// One pass; whether a retry that could not be made has left its place to another instance.
 fn start_due_instances(draft: &mut Draft<'_>, ix: StepIx) -> bool {
-    let all: Vec<InstanceRef> = draft.saga.steps[ix.at()].each(ix).map(|(at, _)| at).collect();
-    let now = draft.ctx.now;
-    for &at in &all {
-        if matches!(draft.instance(at).map(|i| &i.action), Some(Action::Awaiting { check_at }) if *check_at <= now)
-        {
-            look_again(draft, at);
-        }
+    let (now, mut from) = (draft.ctx.now, 0);
+    let is_due = |tally: &Tally| tally.looks.first <= now || tally.repeats.first <= now;
+    while let Some(at) = draft.next_instance(ix, &mut from, is_due) {
+        look_again(draft, at);
     }
-    let mut room = ready::room_forward(&draft.saga, ix);
-    let mut free_calls = ready::free_calls_forward(&draft.saga, ix);
-    let mut left_its_place = false;
-    for at in all {
-        if !matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
-            return false;
-        }
-        match draft.instance(at).map(|i| &i.action) {
-            Some(Action::Pending) if room > 0 => {
-                let started = usize::from(start_attempt(draft, at));
-                (room, free_calls) = (room - started, free_calls - started);
-            }
-            Some(Action::Backoff { next_at, .. }) if *next_at <= now && free_calls > 0 => {
-                free_calls -= usize::from(start_attempt(draft, at));
-                left_its_place |= draft.instance(at).is_some_and(|i| !i.is_under_way_forward());
-            }
-            _ => {}
-        }
+    if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Action) {
+        return false;
     }
-    left_its_place
+    let cap = draft.saga.steps[ix.at()].cap(draft.saga.definition.step(ix));
+    let tally = draft.saga.tally(ix);
+    let (mut room, mut free_calls) = (tally.room(cap), tally.free_calls(cap));
+    let (mut from, mut left_its_place) = (0, false);
+    while matches!(draft.saga.stage, Stage::Forward | Stage::Committed) {
+        let may_start =
+            |tally: &Tally| (tally.pending > 0 && room > 0) || (tally.retries.first <= now && free_calls > 0);
+        let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return left_its_place };
+        let is_first = matches!(draft.instance(at).map(|i| &i.action), Some(Action::Pending));
+        let started = u32::from(start_attempt(draft, at));
+        free_calls -= started;
+        room -= if is_first { started } else { 0 };
+        left_its_place |= !is_first && draft.instance(at).is_some_and(|i| !i.is_under_way_forward());
+    }
+    false
 }
 
 /// Records the intent of an attempt, unless its participant cannot be called now.
@@ -238,8 +230,8 @@ fn kind_of(value: &Value) -> &'static str {
 
 /// Writes the outbox records of a step once all its instances succeeded.
 pub(super) fn announce_success(draft: &mut Draft<'_>, step: StepIx) {
-    let has_succeeded = |i: &Instance| matches!(i.action, Action::Succeeded { .. });
-    if draft.saga.steps[step.at()].instances().iter().all(has_succeeded) {
+    let tally = draft.saga.tally(step);
+    if tally.succeeded == tally.instances {
         draft.emit(&Trigger::Step(step));
     }
 }

@@ -5,7 +5,7 @@ use crate::saga::event::{Event, Source};
 use crate::saga::ids::{InstanceRef, StepIx};
 use crate::saga::input::{Act, Rejection, Resolution};
 use crate::saga::json::Json;
-use crate::saga::state::{Action, Compensation, Doubt, Instance, StepState};
+use crate::saga::state::{Action, Compensation, Doubt, StepState};
 use crate::saga::words::{Phase, Refusal, StepKind, codes};
 
 use super::draft::Draft;
@@ -84,14 +84,7 @@ fn retry_now(
     step: Option<&str>,
     note: impl Fn(&mut Draft<'_>),
 ) -> Result<(), Rejection> {
-    let waits = |i: &Instance| {
-        matches!(i.action, Action::Backoff { .. } | Action::Awaiting { .. } | Action::Blocked { .. })
-            || matches!(
-                i.compensation,
-                Compensation::Backoff { .. } | Compensation::Awaiting { .. } | Compensation::Blocked { .. }
-            )
-    };
-    let mut chosen = draft.instances_where(waits);
+    let mut chosen = draft.saga.instances_where(|tally| tally.has_waiting() || tally.blocked > 0);
     if let Some(name) = step {
         let named = draft.saga.instance_named(name);
         chosen.retain(|&at| Some(at) == named);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::saga::event::Event;
 use crate::saga::ids::InstanceRef;
-use crate::saga::state::{Action, Compensation, ProbeWhy, Stage};
+use crate::saga::state::{Action, Compensation, Instance, ProbeWhy, Stage};
+use crate::saga::tally::Tally;
 
 use super::draft::Draft;
 use super::probe::{leave_unknown, start_probe};
@@ -18,20 +19,26 @@ pub(super) fn recovered(draft: &mut Draft<'_>) {
     if draft.saga.is_terminal() {
         return;
     }
-    for at in draft.instances_where(|i| matches!(i.action, Action::Running)) {
+    for at in in_flight(draft, |i| matches!(i.action, Action::Running)) {
         let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
         let retry_at = (draft.saga.stage != Stage::Backward).then_some(draft.ctx.now);
         let cause = LOST.to_owned();
         draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
     }
-    for at in draft.instances_where(|i| matches!(i.action, Action::Probing { .. })) {
+    for at in in_flight(draft, |i| matches!(i.action, Action::Probing { .. })) {
         ask_again(draft, at);
     }
-    for at in draft.instances_where(|i| matches!(i.compensation, Compensation::Running)) {
+    for at in in_flight(draft, |i| matches!(i.compensation, Compensation::Running)) {
         let attempt = draft.instance(at).map_or(0, |i| i.undo_tries.attempt);
         let (cause, retry_at) = (LOST.to_owned(), Some(draft.ctx.now));
         draft.record(Event::CompensationUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
     }
+}
+
+fn in_flight(draft: &Draft<'_>, wanted: impl Fn(&Instance) -> bool) -> Vec<InstanceRef> {
+    let mut found = draft.saga.instances_where(Tally::has_calls);
+    found.retain(|&at| draft.instance(at).is_some_and(&wanted));
+    found
 }
 
 /// A question lost with the daemon is asked again. Where that is not possible now, the step is

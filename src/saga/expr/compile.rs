@@ -10,7 +10,7 @@ use cel::parser::PrattParser;
 
 use super::bind::Want;
 use super::cost::{Cost, Weight};
-use super::path::{Path, Root};
+use super::path::{OwnOutput, Path, Root};
 use super::run::check_pattern;
 use super::{
     Body, CompileError, EXPRESSION_DEPTH_MAX, EXPRESSION_MAX_BYTES, Expr, LOOPS_NESTED_MAX, Reads, cut,
@@ -65,9 +65,12 @@ pub(super) fn compile(source: &str) -> Result<Expr, CompileError> {
     let mut walk = Walk::default();
     walk.run(&tree).map_err(fail)?;
     let reads = walk.reads();
-    let body = match plain_path(&tree) {
-        Some(path) => Body::Path(path),
-        None => Body::Program(Box::new(Program { tree, wants: walk.wants, cost: walk.cost })),
+    let (plain, own) = (plain_path(&tree), own_output(&tree));
+    let program = || Box::new(Program { tree, wants: walk.wants, cost: walk.cost });
+    let body = match (plain, own) {
+        (Some(path), _) => Body::Path(path),
+        (None, Some(own)) => Body::Own(own, program()),
+        (None, None) => Body::Program(program()),
     };
     Ok(Expr { source: source.to_owned(), reads, body })
 }
@@ -137,6 +140,36 @@ fn fixed_index(call: &CallExpr) -> Option<(&IdedExpr, &str)> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// `steps.NAME[index]` with fixed keys below it.
+fn own_output(tree: &IdedExpr) -> Option<OwnOutput> {
+    let (mut keys, mut here) = (Vec::new(), &tree.expr);
+    loop {
+        match here {
+            Tree::Select(select) if !select.test => {
+                keys.push(select.field.clone());
+                here = &select.operand.expr;
+            }
+            Tree::Call(call) => {
+                if let Some((operand, key)) = fixed_index(call) {
+                    keys.push(key.to_owned());
+                    here = &operand.expr;
+                    continue;
+                }
+                let [list, place] = call.args.as_slice() else { return None };
+                let is_own = matches!(&place.expr, Tree::Ident(name) if name == Root::Index.name());
+                let (root, step) = chain(list)?;
+                let ([step], true) = (step.as_slice(), is_own && root == Root::Steps.name()) else {
+                    return None;
+                };
+                keys.reverse();
+                let is_index = call.func_name == operators::INDEX;
+                return is_index.then(|| OwnOutput { step: (*step).to_owned(), keys });
+            }
+            _ => return None,
+        }
     }
 }
 

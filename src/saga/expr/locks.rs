@@ -21,8 +21,15 @@ pub fn lock_keys(
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<LockKey>, EvalError> {
     let no_steps = |_: &str| Value::Null;
-    let scope =
-        Scope { saga_id: saga_id.as_str(), labels, input, steps: &no_steps, item: None, failure: None };
+    let scope = Scope {
+        saga_id: saga_id.as_str(),
+        labels,
+        input,
+        steps: &no_steps,
+        output_at: &|_, _| None,
+        item: None,
+        failure: None,
+    };
     let mut keys = BTreeSet::new();
     for template in &definition.locks {
         match template.evaluate_naming(&scope)? {

@@ -23,7 +23,7 @@ pub use locks::lock_keys;
 pub use template::{Template, check_key};
 
 use compile::Program;
-use path::Path;
+use path::{OwnOutput, Path};
 
 /// Longest source of one expression, in bytes.
 pub const EXPRESSION_MAX_BYTES: usize = 4 * 1024;
@@ -47,6 +47,8 @@ pub struct Scope<'a> {
     /// `steps[NAME]`: the step's output; a list in item order for a `for_each` step; null where
     /// not succeeded. Called only for steps the expression names.
     pub steps: &'a dyn Fn(&str) -> Value,
+    /// `steps[NAME][INDEX]` of a `for_each` step; `None` where there is no such entry.
+    pub output_at: &'a dyn Fn(&str, u64) -> Option<Value>,
     /// `item` and `index`, in an instance of a `for_each` step.
     pub item: Option<(&'a Value, u64)>,
     /// `failure`, null without one.
@@ -105,6 +107,8 @@ pub struct Expr {
 enum Body {
     /// A plain path such as `input.user.id`: walked over the JSON itself.
     Path(Path),
+    /// The entry of a list of outputs that belongs to the instance at hand.
+    Own(OwnOutput, Box<Program>),
     /// Anything else.
     Program(Box<Program>),
 }
@@ -137,6 +141,7 @@ impl Expr {
     pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
         let value = match &self.body {
             Body::Path(path) => path.value(scope),
+            Body::Own(own, program) => own.value(scope).map_or_else(|| program.run(scope), Ok),
             Body::Program(program) => program.run(scope),
         };
         value

@@ -64,6 +64,23 @@ impl Path {
     }
 }
 
+/// `steps.NAME[index]` and keys below it: what the instance at hand answered, or the one in the same
+/// place of another list. The list itself is not made for it: it would be made for every instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnOutput {
+    pub(super) step: String,
+    pub(super) keys: Vec<String>,
+}
+
+impl OwnOutput {
+    /// The value; `None` where only the whole list can tell.
+    pub(super) fn value(&self, scope: &Scope<'_>) -> Option<Value> {
+        let (_, index) = scope.item?;
+        let output = (scope.output_at)(&self.step, index)?;
+        select(&output, &self.keys).ok().cloned()
+    }
+}
+
 /// Follows `keys` from `value` down.
 pub(super) fn select<'v>(mut value: &'v Value, keys: &[String]) -> Result<&'v Value, String> {
     const NULL: &Value = &Value::Null;

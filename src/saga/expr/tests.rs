@@ -22,6 +22,7 @@ fn with_input<T>(input: &Value, then: impl FnOnce(&Scope<'_>) -> T) -> T {
         labels: &labels,
         input,
         steps: &steps,
+        output_at: &|_, _| None,
         item: Some((&item, 4)),
         failure: Some(&failure),
     })
@@ -244,8 +245,15 @@ fn only_the_steps_it_names_are_asked_for() {
         json!({ "id": 1 })
     };
     let labels = BTreeMap::new();
-    let scope =
-        Scope { saga_id: "s", labels: &labels, input: &json!({}), steps: &steps, item: None, failure: None };
+    let scope = Scope {
+        saga_id: "s",
+        labels: &labels,
+        input: &json!({}),
+        steps: &steps,
+        output_at: &|_, _| None,
+        item: None,
+        failure: None,
+    };
     assert_eq!(eval_with("steps['a'].id + steps.b.id", &scope), Ok(json!(2)));
     assert_eq!(*asked.borrow(), ["a", "b"]);
 }
@@ -272,8 +280,15 @@ fn what_is_read_is_known_and_loop_variables_are_not_part_of_it() {
 fn without_a_failure_or_an_item_they_are_null() {
     let labels = BTreeMap::new();
     let none = |_: &str| Value::Null;
-    let scope =
-        Scope { saga_id: "s", labels: &labels, input: &json!({}), steps: &none, item: None, failure: None };
+    let scope = Scope {
+        saga_id: "s",
+        labels: &labels,
+        input: &json!({}),
+        steps: &none,
+        output_at: &|_, _| None,
+        item: None,
+        failure: None,
+    };
     for source in ["failure", "failure.message", "failure.message + '!'", "item.x", "item.x + 1", "index"] {
         assert_eq!(eval_with(source, &scope), Ok(Value::Null), "{source}");
     }
@@ -359,4 +374,39 @@ mod arbitrary {
             }
         }
     }
+}
+
+#[test]
+fn the_output_of_the_instance_at_hand_is_what_the_whole_list_gives() {
+    let list = json!([{ "id": 7, "of": { "x": [1] } }, null, 3, { "id": null }]);
+    let steps = |_: &str| list.clone();
+    let entry = |_: &str, index: u64| list.get(usize::try_from(index).unwrap()).cloned();
+    let none = |_: &str, _: u64| None;
+    let (labels, item) = (BTreeMap::new(), Value::Null);
+    let sources = [
+        "steps.take[index]",
+        "steps.take[index].id",
+        "steps['take'][index]['of'].x",
+        "steps.take[index].none.at.all",
+        "has(steps.take[index].id)",
+        "steps.take[index].of.x[index]",
+        "steps.take[index + 0].id",
+    ];
+    for (source, index) in sources.iter().flat_map(|source| (0..6).map(move |index| (source, index))) {
+        let scope = |output_at| Scope {
+            saga_id: "s",
+            labels: &labels,
+            input: &Value::Null,
+            steps: &steps,
+            output_at,
+            item: Some((&item, index)),
+            failure: None,
+        };
+        assert_eq!(eval_with(source, &scope(&entry)), eval_with(source, &scope(&none)), "{source} {index}");
+    }
+    let expression = Expr::compile("steps.take[index].id").unwrap();
+    assert_eq!(
+        (expression.reads().steps.as_slice(), expression.reads().index),
+        (&["take".to_owned()][..], true)
+    );
 }

@@ -166,5 +166,5 @@ fn steps_of(saga: &Saga, kind: StepKind) -> impl Iterator<Item = StepIx> {
 fn is_done(saga: &Saga, ix: StepIx) -> bool {
     let state = &saga.steps[ix.at()];
     let is_done = |i: &Instance| matches!(i.action, Action::Succeeded { .. } | Action::Skipped);
-    *state != crate::saga::state::StepState::Unexpanded && state.instances().iter().all(is_done)
+    *state != crate::saga::state::StepState::Unexpanded && state.each(ix).all(|(_, i)| is_done(i))
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod backward;
+mod counts;
 mod forward;
 mod memory;
 mod operator;
@@ -62,6 +63,8 @@ pub enum Rule {
     J1,
     /// The state is the fold of the journal.
     J2,
+    /// What is counted along the way is what a walk over the whole saga counts.
+    J3,
     /// What an operator asserted leaves the saga uncertain; a pause holds back every new call.
     A1,
     /// A saga runs the version it was started on.
@@ -93,6 +96,7 @@ pub fn check_step(before: &Saga, facts: &[Fact], after: &Saga) -> Result<(), Vio
     if *after != here {
         return Err(broken(Rule::J2, after.seq, "the state is not the fold of its facts"));
     }
+    counts::check_calls(before, facts, after)?;
     check_rest(after)
 }
 
@@ -165,12 +169,14 @@ fn check_fact(here: &mut Saga, facts: &[Fact], place: usize) -> Result<(), Viola
     let mut next = here.clone();
     apply(&mut next, fact);
     memory::check(&step, &next)?;
+    counts::check(&next)?;
     *here = next;
     Ok(())
 }
 
 /// What must hold whenever a saga rests.
 fn check_rest(saga: &Saga) -> Result<(), Violation> {
+    counts::check(saga)?;
     if !something_comes_next(saga, &Everyone) {
         return Err(broken(Rule::L1, saga.seq, "nothing will ever move this saga"));
     }

@@ -1,6 +1,6 @@
 //! Definitions made by hand and by chance.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::saga::definition::{
@@ -180,6 +180,7 @@ impl Blueprint {
             plan: Plan::new(after).unwrap(),
             events: if self.has_events { events() } else { Vec::new() },
             output: None,
+            places: OnceLock::new(),
         })
     }
 

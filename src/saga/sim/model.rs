@@ -136,7 +136,7 @@ impl State {
         for call in &owed.calls {
             self.answers(call.id(), moods, &mut next);
         }
-        if let Some(at) = owed.wake_at {
+        if let Some(at) = owed.waits.wake_at {
             let later = Self { now: at.max(self.now), ..self.clone() };
             next.extend(later.after(&Input::Wake));
         }

@@ -12,6 +12,7 @@ use crate::saga::duties::{Duties, duties};
 use crate::saga::event::{CallInput, Event, Fact};
 use crate::saga::input::{Context, Input, Reach, Rejection, Reply};
 use crate::saga::json::Json;
+use crate::saga::lineup::Lineup;
 use crate::saga::state::{Action, Instance, Saga, Stage, StepState};
 use crate::saga::words::{Failure, Outcome, Phase, Refusal, StepKind};
 
@@ -82,6 +83,7 @@ impl Core {
         let Some(mutant) = self.mutant else { return decide(saga, input, ctx) };
         let mut shown = saga.clone();
         show(mutant, blueprint, &mut shown, input);
+        shown.lineup = Lineup::of(&shown.definition, &shown.steps, shown.stage == Stage::Backward);
         let input = misheard(mutant, saga, input);
         let epoch = if mutant == Mutant::KeepsOldEpoch { 1 } else { ctx.epoch };
         let decision = decide(&shown, &input, &Context { epoch, ..*ctx })?;
@@ -101,7 +103,7 @@ impl Core {
     pub fn duties(self, saga: &Saga, reach: &dyn Reach, epoch: u64) -> Duties {
         let mut owed = duties(saga, reach);
         match self.mutant {
-            Some(Mutant::ForgetsWakeUp) => owed.wake_at = None,
+            Some(Mutant::ForgetsWakeUp) => owed.waits.wake_at = None,
             Some(Mutant::RetriesWithNewInput) => {
                 let again = owed.calls.iter_mut().filter(|call| call.attempt > 1);
                 again.for_each(|call| call.input = Json::trusted(format!("{}", call.attempt)));
@@ -141,7 +143,7 @@ fn show(mutant: Mutant, blueprint: &Blueprint, shown: &mut Saga, input: &Input) 
         }),
         Mutant::CommitsBeforePivot if shown.stage == Stage::Forward => {
             if let Some(pivot) = shown.pivot() {
-                shown.steps[pivot.step.at()] = StepState::Skipped;
+                shown.change_step(pivot.step, |state| *state = StepState::Skipped);
             }
         }
         Mutant::SideWorkBeforeCommit if shown.stage == Stage::Forward && *input == Input::Wake => {
@@ -219,7 +221,9 @@ fn distort(mutant: Mutant, saga: &Saga, input: &Input, facts: &mut Vec<Fact>) {
 }
 
 fn each(saga: &mut Saga, change: impl Fn(&mut Instance)) {
-    saga.steps.iter_mut().flat_map(StepState::instances_mut).for_each(change);
+    for at in saga.instances_where(|_| true) {
+        saga.change_step(at.step, |state| state.change(at.slot(), &change));
+    }
 }
 
 fn refused() -> Action {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::definitions::Blueprint;
 use super::mutants::Core;
@@ -9,10 +10,10 @@ use super::participants::{Mood, Participants, Stand};
 use crate::saga::apply::replay;
 use crate::saga::decide::{Decision, NewSaga, start};
 use crate::saga::definition::Definition;
-use crate::saga::duties::Duties;
+use crate::saga::duties::{Duties, Waits, rests};
 use crate::saga::event::{Event, Fact};
 use crate::saga::ids::{ActionName, InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
-use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Input, Reach, Reply};
+use crate::saga::input::{Act, CallDuty, CallId, Completion, Context, Everyone, Input, Reach, Reply};
 use crate::saga::invariants::{check_answer, check_journal, check_step};
 use crate::saga::json::Json;
 use crate::saga::locks::LockTable;
@@ -148,6 +149,7 @@ impl World {
         if rests.is_ok_and(|rests| !rests.facts.is_empty()) {
             return Err(format!("after {input:?} a wake-up at the same moment still changes something"));
         }
+        self.check_rest(run, &decision.next)?;
         if matches!(input, Input::Reply(_)) {
             let again = self.core.decide(&self.runs[run].blueprint, &decision.next, input, &context);
             if let Ok(Decision { facts, .. }) = again
@@ -161,6 +163,30 @@ impl World {
         self.settle(run)?;
         if before.uses_locks() && !self.runs[run].saga.uses_locks() {
             self.release(run)?;
+        }
+        Ok(())
+    }
+
+    /// A daemon that starts does not read what rests: until its wake-up nothing would follow from
+    /// that, whoever can be reached by then.
+    fn check_rest(&self, run: usize, saga: &Saga) -> Check {
+        let waits = self.core.duties(saga, &self.away, self.epoch).waits;
+        let Some(wake_at) = waits.wake_at.filter(|_| rests(saga, &waits)) else { return Ok(()) };
+        let last = wake_at - Duration::from_millis(1);
+        for (now, reach) in [(self.now, &Everyone as &dyn Reach), (last, &Everyone), (last, &self.away)] {
+            if now >= wake_at {
+                continue;
+            }
+            let (epoch, journal_limit) = (self.epoch + 1, self.journal_limit);
+            let context = Context { now, epoch, reach, journal_limit };
+            for input in [Input::Recovered, Input::Wake] {
+                let read = self.core.decide(&self.runs[run].blueprint, saga, &input, &context);
+                if let Ok(Decision { facts, .. }) = read
+                    && !facts.is_empty()
+                {
+                    return Err(format!("it rests, and {input:?} changes something: {facts:?}"));
+                }
+            }
         }
         Ok(())
     }
@@ -183,7 +209,7 @@ impl World {
 
     /// Sends what is owed and not under way; forgets what is under way and not owed.
     fn settle(&mut self, run: usize) -> Check {
-        let Duties { calls, wake_at, parked } =
+        let Duties { calls, waits: Waits { wake_at, parked } } =
             self.core.duties(&self.runs[run].saga, &self.away, self.epoch);
         let saga = &self.runs[run].saga;
         let moves = saga.is_terminal()
@@ -300,7 +326,7 @@ impl World {
     /// When something happens next without anybody's doing.
     pub fn next_moment(&self) -> Option<Timestamp> {
         let of_run = |run: &Run| {
-            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&run.saga, &self.away, self.epoch).waits.wake_at;
             run.in_flight.values().copied().chain(wake_at).min()
         };
         self.runs.iter().filter_map(of_run).min()
@@ -325,7 +351,7 @@ impl World {
                     self.feed(run, &Input::Reply(Reply { at, phase, attempt, outcome }))?;
                 }
             }
-            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).wake_at;
+            let wake_at = self.core.duties(&self.runs[run].saga, &self.away, self.epoch).waits.wake_at;
             if wake_at.is_some_and(|at| at <= self.now) {
                 self.feed(run, &Input::Wake)?;
             }

@@ -97,7 +97,7 @@ impl Story {
             }
             ["wake"] => {
                 let owed = super::duties::duties(self.saga(), &self.away);
-                self.now = owed.wake_at.expect("it waits for a time").max(self.now);
+                self.now = owed.waits.wake_at.expect("it waits for a time").max(self.now);
                 return self.decide(&Input::Wake);
             }
             // So many more bytes, and the journal is full.

@@ -53,6 +53,7 @@ pub fn summary() -> Summary {
             message: "none left".into(),
         }),
         seq: 12,
+        rests: false,
     }
 }
 
@@ -193,7 +194,7 @@ fn vary(event: &mut Event, number: u32, item: Option<u32>, nanos: u64, text: &st
 
 /// Any summary.
 pub fn summaries() -> impl Strategy<Value = Summary> {
-    let flags = any::<[bool; 4]>();
+    let flags = any::<[bool; 5]>();
     (
         "[A-Za-z0-9._:/-]{1,200}",
         0..7_usize,
@@ -203,8 +204,8 @@ pub fn summaries() -> impl Strategy<Value = Summary> {
         any::<u64>(),
         ".{0,30}",
     )
-        .prop_map(|(id, status, [backward, committed, paused, uncertain], time, ended, seq, text)| {
-            Summary {
+        .prop_map(
+            |(id, status, [backward, committed, paused, uncertain, rests], time, ended, seq, text)| Summary {
                 id: saga_id(&id),
                 status: SagaStatus::ALL[status],
                 backward,
@@ -221,7 +222,8 @@ pub fn summaries() -> impl Strategy<Value = Summary> {
                 }),
                 labels: Arc::new(BTreeMap::from([(text.clone(), text.clone())])),
                 seq,
+                rests,
                 ..summary()
-            }
-        })
+            },
+        )
 }

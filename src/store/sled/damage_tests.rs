@@ -38,7 +38,12 @@ async fn whole_after(end_of_it: End) -> Whole {
     let text = |n: i64| format!("{{\"n\":{n},\"text\":\"{}\"}}", "lorem ipsum ".repeat(100));
     let starts: Vec<_> = (0..40).map(|n| start_of("order", &format!("saga/{n}"), n, &text(n))).collect();
     commit(&bench, &starts).await;
-    let steps: Vec<_> = starts.iter().map(step).collect();
+    let mut steps: Vec<_> = starts.iter().map(step).collect();
+    // Nobody would look at them for a long time.
+    for step in &mut steps[30..] {
+        step.far_wake = Some(Timestamp(i64::MAX));
+        step.summary.rests = true;
+    }
     for step in &steps {
         commit(&bench, std::slice::from_ref(step)).await;
     }
@@ -268,7 +273,7 @@ async fn one_damaged_saga_is_named_and_the_others_go_on() {
     let id = SagaId::parse("saga/30").unwrap();
     {
         let part = part::Part::open(copy.path(), OPEN_DIR, 1 << 20).unwrap();
-        let key = frame_key(&keys::journal(&id, 1));
+        let key = frame_key(&keys::saga(&id, 1));
         let db = part.db().unwrap();
         let mut value = db.get(&key).unwrap().unwrap().to_vec();
         *value.last_mut().unwrap() ^= 1;
@@ -283,7 +288,8 @@ async fn one_damaged_saga_is_named_and_the_others_go_on() {
     let error = store.load(&id).await.unwrap_err();
     assert!(error.to_string().contains("saga saga/30 is damaged"), "{error}");
     let page = store.open_sagas(None, 100).await.unwrap();
-    assert!(page.sagas.iter().any(|(open, _)| *open == id), "recovery must come across it");
+    assert!(page.sagas.contains(&(id, None)), "recovery must come across it though it rested");
+    assert_eq!(page.sagas.iter().filter(|(_, rests_until)| rests_until.is_some()).count(), 9);
 }
 
 fn frame_key(record_key: &[u8]) -> Vec<u8> {
@@ -294,14 +300,51 @@ fn frame_key(record_key: &[u8]) -> Vec<u8> {
 async fn a_lost_row_is_noticed() {
     let whole = whole().await;
     let id = SagaId::parse("saga/30").unwrap();
-    let created_at = whole.list.iter().find(|row| row.id == id).unwrap().created_at;
-    for key in [keys::journal(&id, 2), keys::open_place(created_at, &id)] {
-        let text = refusal(&whole, |dir| {
-            let part = part::Part::open(dir, OPEN_DIR, 1 << 20).unwrap();
-            part.db().unwrap().remove(frame_key(&key)).unwrap().unwrap();
-            part.close();
-        });
-        let text = text.await;
-        assert!(text.contains("were written"), "{text}");
-    }
+    let text = refusal(&whole, |dir| {
+        let part = part::Part::open(dir, OPEN_DIR, 1 << 20).unwrap();
+        part.db().unwrap().remove(frame_key(&keys::saga(&id, 1))).unwrap().unwrap();
+        part.close();
+    });
+    let text = text.await;
+    assert!(text.contains("were written"), "{text}");
+}
+
+#[tokio::test]
+async fn a_row_that_fell_back_to_what_it_was_is_noticed() {
+    let bench = OnDisk::create().await;
+    let first = start("a", 1);
+    let key = frame_key(&keys::saga(&first.id, 1));
+    commit(&bench, std::slice::from_ref(&first)).await;
+    let older = bench.store.shared.open.db().unwrap().get(&key).unwrap().unwrap();
+    commit(&bench, &[step(&first)]).await;
+    bench.store.close().await.unwrap();
+    let part = part::Part::open(bench.dir.path(), OPEN_DIR, 1 << 20).unwrap();
+    part.db().unwrap().insert(&key, older).unwrap().unwrap();
+    part.close();
+    let error = SledStore::open(options(bench.dir.path())).unwrap_err();
+    assert!(error.to_string().contains("are not those that were written last"), "{error}");
+}
+
+#[tokio::test]
+async fn a_saga_that_the_history_lost_is_damaged_and_not_unknown() {
+    let bench = OnDisk::create().await;
+    let first = start("a", 1);
+    commit(&bench, &[first.clone(), end(&first)]).await;
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    let history = bench.store.shared.history().unwrap().db().unwrap();
+    history.remove(frame_key(&keys::saga(&first.id, 1))).unwrap().unwrap();
+    let error = bench.store.load(&first.id).await.unwrap_err();
+    assert!(error.to_string().contains("saga a is damaged: its records are not there"), "{error}");
+}
+
+#[tokio::test]
+async fn an_older_format_is_refused_by_its_number() {
+    let whole = whole().await;
+    let copy = whole.copy();
+    let marker = copy.path().join("marker");
+    let mut bytes = fs::read(&marker).unwrap();
+    bytes[0] = 1;
+    fs::write(&marker, bytes).unwrap();
+    let error = SledStore::open(options(copy.path())).unwrap_err();
+    assert!(matches!(error, OpenError::Format { found: 1, known: 2, .. }), "{error}");
 }

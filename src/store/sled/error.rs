@@ -13,6 +13,13 @@ pub enum OpenError {
     /// The operating system said no.
     #[error("{}: {operation} failed: {cause}; check the path, its permissions and the free space", path.display())]
     Io { path: PathBuf, operation: &'static str, cause: String },
+    /// It was written by another version of the program. Trying again cannot help.
+    #[error(
+        "{}: the store was written in format {found}, and this version reads format {known}: use the \
+         version that wrote it, or another directory",
+        dir.display()
+    )]
+    Format { dir: PathBuf, found: u8, known: u8 },
     /// Something is not as it was written. Trying again cannot help.
     #[error(
         "{}: refused: {cause}. Keep a copy of the files, look at them with `sagad store verify --dir {}`, \

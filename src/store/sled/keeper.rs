@@ -1,12 +1,14 @@
 //! The housekeeping thread: opens the history, moves ended sagas there, deletes old ones, renews
 //! the marker and watches the disk. It alone writes the history.
 //!
-//! A move is: copy the saga's rows into the history, sync there, and only then ask the writer to
-//! take them out of the open database. It may stop anywhere and be done again. A deletion is: the
+//! A move is: copy the saga's rows into the history, sync there, and only then have the writer take
+//! them out of the open database. It may stop anywhere and be done again. The writer hands over the
+//! rows of what ends; they are read back only after a start and when they are too many. There is no
+//! hurry: the longer ended sagas wait for each other, the less a sync costs each. A deletion is: the
 //! writer notes durably whom it concerns and adjusts the counters, the rows go, the writer forgets
 //! the note; what was noted when the daemon died is deleted at the next start.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,11 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
-use super::history::{check_history, copy_saga, delete_saga, oldest};
+use super::history::{add_saga, check_history, delete_saga, oldest, rows_of};
+use super::live::Entry;
 use super::marker::Marker;
 use super::part::{Changes, Part};
+use super::read::past;
 use super::records::Tail;
-use super::shared::{Retention, Shared, Work};
+use super::shared::{Ended, Retention, Shared, Work};
 use super::writer::{Moved, Request};
 use super::{HISTORY_DIR, SledOptions, keys};
 use crate::clock::Stopwatch;
@@ -29,13 +33,14 @@ use crate::store::StoreError;
 use crate::store::codec::frame;
 
 /// So many ended sagas wake the keeper at once; fewer wait a little for company.
-pub const MOVE_URGENT_SAGAS: usize = 128;
-/// Sagas moved or deleted by one batch.
-const MOVE_SAGAS_MAX: usize = 256;
+pub const MOVE_URGENT_SAGAS: usize = 1_024;
+/// Sagas moved or deleted by one batch: the engine lets nobody write, in either database, while it
+/// takes a batch in.
+const MOVE_SAGAS_MAX: usize = 64;
 /// Bytes after which a batch of moves takes nothing further.
-const MOVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const MOVE_BYTES_MAX: u64 = 1024 * 1024;
 /// How long an ended saga may wait for others to be moved with.
-const MOVE_DELAY: Duration = Duration::from_millis(200);
+const MOVE_DELAY: Duration = Duration::from_secs(1);
 /// The marker is renewed, and the disk looked at, no more often.
 const MARKER_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -61,6 +66,8 @@ pub struct Keeper {
     pub options: SledOptions,
     pub findings: Findings,
     pub tail: Tail,
+    /// Whether rows of moved sagas may still lie in the open database.
+    pub unsettled: bool,
 }
 
 /// Whether nothing may be acknowledged after this error.
@@ -125,7 +132,8 @@ impl Keeper {
         if !condemned.is_empty() {
             self.delete(&part, condemned)?;
         }
-        self.shared.queue.ended(self.shared.live.read().ended(), 1);
+        let ended = self.shared.live.read().ended();
+        self.shared.queue.ended(ended.into_iter().map(Ended::unread), 1);
         Ok(part)
     }
 
@@ -153,12 +161,16 @@ impl Keeper {
                 return Ok(());
             }
         };
-        let mut ended: Vec<SagaId> = work.ended.drain(..).collect();
-        ended.sort_unstable();
-        ended.dedup();
-        let mut ended = ended.into_iter().peekable();
-        while ended.peek().is_some() {
-            self.move_some(history, &mut ended)?;
+        // Of two mentions of a saga the later one holds.
+        let ended: BTreeMap<SagaId, Ended> =
+            work.ended.drain(..).map(|saga| (saga.id.clone(), saga)).collect();
+        if !ended.is_empty() {
+            self.move_all(history, ended)?;
+        } else if self.unsettled {
+            self.settle()?;
+        }
+        if !work.retention.is_empty() {
+            self.settle()?;
         }
         while let Some(Retention { ended_before, limit, reply }) = work.retention.pop_front() {
             let deleted = self.delete_oldest(history, ended_before, limit);
@@ -193,37 +205,56 @@ impl Keeper {
         Ok(deleted)
     }
 
-    /// Moves the next sagas, one batch of them.
-    fn move_some(
-        &mut self,
-        history: &Part,
-        ended: &mut impl Iterator<Item = SagaId>,
-    ) -> Result<(), StoreError> {
-        let mut changes = Changes::default();
-        let mut sagas: Vec<Moved> = Vec::new();
-        let mut bytes = 0;
-        while sagas.len() < MOVE_SAGAS_MAX && bytes < MOVE_BYTES_MAX {
-            let Some(id) = ended.next() else { break };
-            let entry = self.shared.live.read().get(&id).cloned();
-            let movable = entry.filter(|entry| entry.status.is_terminal() && entry.damage.is_none());
-            let Some(entry) = movable else { continue };
-            match copy_saga(&self.shared.open, history, &id, &entry, &mut changes, &mut self.tail.rows) {
-                Ok(moved) => {
-                    bytes += entry.bytes;
-                    sagas.push(moved);
-                }
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::error!(saga = %id, %error, "an ended saga stays where it is");
-                }
-                Err(error) => return Err(error),
+    /// Moves ended sagas: some batches, one sync behind the last of them.
+    fn move_all(&mut self, history: &Part, ended: BTreeMap<SagaId, Ended>) -> Result<(), StoreError> {
+        let mut sagas: Vec<Moved> = Vec::with_capacity(ended.len());
+        let (mut changes, mut in_batch, mut bytes) = (Changes::default(), 0, 0);
+        for (id, saga) in ended {
+            let live = self.shared.live.read();
+            let entry = live.get(&id).filter(|_| live.damage(&id).is_none());
+            drop(live);
+            let Some(entry) = entry.filter(|entry| entry.status.is_terminal()) else { continue };
+            match self.move_one(history, saga, &entry, &mut changes) {
+                Ok(moved) => sagas.push(moved),
+                Err(error) => tracing::error!(saga = %id, %error, "an ended saga stays where it is"),
+            }
+            (in_batch, bytes) = (in_batch + 1, bytes + entry.bytes);
+            if in_batch >= MOVE_SAGAS_MAX || bytes >= MOVE_BYTES_MAX {
+                self.write_history(history, std::mem::take(&mut changes))?;
+                (in_batch, bytes) = (0, 0);
             }
         }
         if sagas.is_empty() {
             return Ok(());
         }
         self.write_history(history, changes)?;
-        let history_commit = self.tail.commit;
-        self.ask(|reply| Request::Moved { sagas, history_commit, reply })
+        self.sync_history(history)?;
+        self.unsettled = true;
+        let moved = Request::Moved { sagas, history_commit: self.tail.commit };
+        self.requests.blocking_send(moved).map_err(|_| self.shared.unanswered())
+    }
+
+    fn move_one(
+        &mut self,
+        history: &Part,
+        saga: Ended,
+        entry: &Entry,
+        changes: &mut Changes,
+    ) -> Result<Moved, StoreError> {
+        let Ended { id, seq, rows } = saga;
+        let counts = &mut self.tail.rows;
+        if let Some(rows) = rows.filter(|_| seq == entry.seq) {
+            return add_saga(&id, rows, None, changes, counts);
+        }
+        let rows = rows_of(&self.shared.open, &id, entry)?;
+        let before = past(history, &id)?.map(|past| past.summary);
+        add_saga(&id, rows, before.as_ref(), changes, counts)
+    }
+
+    /// Has the rows of all moved sagas taken out of the open database.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.unsettled = false;
+        self.ask(|reply| Request::Settle { reply })
     }
 
     /// Deletes condemned sagas from the history and has them forgotten. One that cannot be read
@@ -239,6 +270,7 @@ impl Keeper {
         });
         if !changes.is_empty() {
             self.write_history(history, changes)?;
+            self.sync_history(history)?;
         }
         let history_commit = self.tail.commit;
         self.ask(|reply| Request::Deleted { sagas, history_commit, reply })
@@ -247,7 +279,11 @@ impl Keeper {
     fn write_history(&mut self, history: &Part, mut changes: Changes) -> Result<(), StoreError> {
         self.tail.commit += 1;
         changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
-        let took = history.apply(changes)?;
+        history.write(changes)
+    }
+
+    fn sync_history(&self, history: &Part) -> Result<(), StoreError> {
+        let took = history.sync()?;
         self.shared.figures.synced(took);
         Ok(())
     }

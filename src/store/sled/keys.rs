@@ -9,12 +9,10 @@
 //! | definition | name, 0, version | the definition | open |
 //! | registration | its id, 0 | the registration | open |
 //! | ticket | its number | the lock ticket | open |
-//! | wake | time, id | nothing | open |
 //! | deleting | id | nothing | open: what is being deleted from the history |
-//! | journal | id, first sequence | the facts of one commit | both, same bytes |
-//! | outbox | its number | saga and sequence | both, same bytes |
-//! | place | (history: status,) created at, id | the summary | both |
-//! | head | id | what a late write or a deletion needs to know | history |
+//! | saga | id, first sequence | a record of its journal | both, same bytes |
+//! | known | id | nothing | history: it must hold this saga |
+//! | place | status, created at, id | its definition's name | history |
 //! | ended | ended at, id | nothing | history |
 
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
@@ -32,17 +30,15 @@ pub enum Family {
     Definition = 2,
     Registration = 3,
     Ticket = 4,
-    Wake = 5,
-    Deleting = 6,
-    Journal = 7,
-    Outbox = 8,
-    Place = 9,
-    Head = 10,
-    Ended = 11,
+    Deleting = 5,
+    Saga = 6,
+    Known = 7,
+    Place = 8,
+    Ended = 9,
 }
 
 /// How many families there are.
-pub const FAMILIES: usize = 12;
+pub const FAMILIES: usize = 10;
 
 impl Family {
     pub const ALL: [Family; FAMILIES] = [
@@ -51,12 +47,10 @@ impl Family {
         Family::Definition,
         Family::Registration,
         Family::Ticket,
-        Family::Wake,
         Family::Deleting,
-        Family::Journal,
-        Family::Outbox,
+        Family::Saga,
+        Family::Known,
         Family::Place,
-        Family::Head,
         Family::Ended,
     ];
 
@@ -78,12 +72,10 @@ impl Family {
             Family::Definition => "definition",
             Family::Registration => "registration",
             Family::Ticket => "lock ticket",
-            Family::Wake => "wake-up",
             Family::Deleting => "deletion",
-            Family::Journal => "journal",
-            Family::Outbox => "outbox",
-            Family::Place => "summary",
-            Family::Head => "head",
+            Family::Saga => "saga",
+            Family::Known => "id index",
+            Family::Place => "list index",
             Family::Ended => "end index",
         }
     }
@@ -140,74 +132,63 @@ pub fn ticket(number: u64) -> Vec<u8> {
     key(Family::Ticket, &[&number.to_be_bytes()])
 }
 
-pub fn wake(at: Timestamp, id: &SagaId) -> Vec<u8> {
-    key(Family::Wake, &[&place_key(at, id)])
-}
-
 pub fn deleting(id: &SagaId) -> Vec<u8> {
     key(Family::Deleting, &[&id_key(id)])
 }
 
-pub fn journal(id: &SagaId, first_seq: u64) -> Vec<u8> {
-    key(Family::Journal, &[&id_key(id), &first_seq.to_be_bytes()])
+/// The record of a saga that begins with this fact.
+pub fn saga(id: &SagaId, first_seq: u64) -> Vec<u8> {
+    key(Family::Saga, &[&id_key(id), &first_seq.to_be_bytes()])
 }
 
-/// What begins the journal keys of one saga.
-pub fn journal_of(id: &SagaId) -> Vec<u8> {
-    key(Family::Journal, &[&id_key(id)])
+/// What begins the keys of all records of one saga.
+pub fn saga_of(id: &SagaId) -> Vec<u8> {
+    key(Family::Saga, &[&id_key(id)])
 }
 
-/// The saga and first sequence of a journal key, with or without its part number.
-pub fn parse_journal(key: &[u8]) -> Option<(SagaId, u64)> {
+/// The saga and first sequence of a record's key, with or without its part number.
+pub fn parse_saga(key: &[u8]) -> Option<(SagaId, u64)> {
     let (id, rest) = split_id(key.get(1..)?)?;
     Some((id, u64::from_be_bytes(*rest.first_chunk::<8>()?)))
 }
 
-pub fn outbox(number: u64) -> Vec<u8> {
-    key(Family::Outbox, &[&number.to_be_bytes()])
+/// The text of the saga's id in a record's key, and the record's first sequence.
+pub fn split_saga(key: &[u8]) -> Option<(&[u8], u64)> {
+    let key = key.get(1..)?;
+    let (id, rest) = key.split_at_checked(key.iter().position(|&byte| byte == 0)?)?;
+    Some((id, u64::from_be_bytes(*rest.get(1..)?.first_chunk()?)))
 }
 
-/// The number of an outbox or ticket key.
-pub fn parse_number(key: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(*key.get(1..)?.first_chunk::<8>()?))
+pub fn known(id: &SagaId) -> Vec<u8> {
+    key(Family::Known, &[&id_key(id)])
 }
 
-/// The summary of a saga in the open database.
-pub fn open_place(created_at: Timestamp, id: &SagaId) -> Vec<u8> {
-    key(Family::Place, &[&place_key(created_at, id)])
-}
-
-/// Time and saga of an open summary's, a wake-up's or an end index' key.
-pub fn parse_place(key: &[u8]) -> Option<(Timestamp, SagaId)> {
-    split_place(key.get(1..)?).map(|(time, id, _)| (time, id))
-}
-
-/// The summary of a saga in the history.
-pub fn past_place(status: SagaStatus, created_at: Timestamp, id: &SagaId) -> Vec<u8> {
-    key(Family::Place, &[&[status_number(status)], &place_key(created_at, id)])
-}
-
-/// What begins the history's summaries of one status.
-pub fn past_places(status: SagaStatus) -> [u8; 2] {
-    [Family::Place as u8, status_number(status)]
-}
-
-/// Time and saga of a summary's key in the history.
-pub fn parse_past_place(key: &[u8]) -> Option<(Timestamp, SagaId)> {
-    split_place(key.get(2..)?).map(|(time, id, _)| (time, id))
-}
-
-pub fn head(id: &SagaId) -> Vec<u8> {
-    key(Family::Head, &[&id_key(id)])
-}
-
-/// The saga of a head's or a deletion's key.
+/// The saga of an id index' or a deletion's key.
 pub fn parse_id(key: &[u8]) -> Option<SagaId> {
     split_id(key.get(1..)?).map(|(id, _)| id)
 }
 
+pub fn place(status: SagaStatus, created_at: Timestamp, id: &SagaId) -> Vec<u8> {
+    key(Family::Place, &[&[status_number(status)], &place_key(created_at, id)])
+}
+
+/// What begins the places of one status.
+pub fn places(status: SagaStatus) -> [u8; 2] {
+    [Family::Place as u8, status_number(status)]
+}
+
+/// Time and saga of a place's key.
+pub fn parse_place(key: &[u8]) -> Option<(Timestamp, SagaId)> {
+    split_place(key.get(2..)?).map(|(time, id, _)| (time, id))
+}
+
 pub fn ended(at: Timestamp, id: &SagaId) -> Vec<u8> {
     key(Family::Ended, &[&place_key(at, id)])
+}
+
+/// Time and saga of an end index' key.
+pub fn parse_ended(key: &[u8]) -> Option<(Timestamp, SagaId)> {
+    split_place(key.get(1..)?).map(|(time, id, _)| (time, id))
 }
 
 #[cfg(test)]
@@ -226,20 +207,20 @@ mod tests {
     #[test]
     fn keys_are_read_back() {
         let id = SagaId::parse("a/b").unwrap();
-        assert_eq!(parse_journal(&journal(&id, 7)), Some((id.clone(), 7)));
-        assert_eq!(parse_number(&outbox(9)), Some(9));
-        assert_eq!(parse_place(&open_place(Timestamp(-3), &id)), Some((Timestamp(-3), id.clone())));
-        let past = past_place(SagaStatus::Abandoned, Timestamp(5), &id);
-        assert_eq!(parse_past_place(&past), Some((Timestamp(5), id.clone())));
-        assert_eq!(parse_id(&head(&id)), Some(id));
+        assert_eq!(parse_saga(&saga(&id, 7)), Some((id.clone(), 7)));
+        assert_eq!(split_saga(&saga(&id, 7)), Some((id.as_str().as_bytes(), 7)));
+        assert_eq!(parse_ended(&ended(Timestamp(-3), &id)), Some((Timestamp(-3), id.clone())));
+        let place = place(SagaStatus::Abandoned, Timestamp(5), &id);
+        assert_eq!(parse_place(&place), Some((Timestamp(5), id.clone())));
+        assert_eq!(parse_id(&known(&id)), Some(id));
         let counted = (DefinitionName::parse("order").unwrap(), Version(258), SagaStatus::Blocked);
         assert_eq!(parse_counter(&counter(&counted)), Some(counted));
     }
 
     #[test]
-    fn the_journal_of_one_saga_does_not_begin_that_of_another() {
+    fn the_key_of_one_saga_does_not_begin_that_of_another() {
         let short = SagaId::parse("a").unwrap();
         let long = SagaId::parse("a/b").unwrap();
-        assert!(!journal(&long, 1).starts_with(&journal_of(&short)));
+        assert!(!saga(&long, 1).starts_with(&saga_of(&short)));
     }
 }

@@ -14,7 +14,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::error::OpenError;
-use crate::store::codec::{decode, frame};
+use crate::store::codec::{CodecError, decode, frame};
 
 /// The marker's file in the store's directory.
 pub const MARKER_FILE: &str = "marker";
@@ -64,7 +64,10 @@ impl Marker {
         };
         let damaged = |cause: &dyn ToString| OpenError::damaged(dir, &path, cause.to_string());
         let key = frame::part_key(KEY, 0);
-        let opened = frame::open(&key, &bytes).map_err(|cause| damaged(&cause))?;
+        let opened = frame::open(&key, &bytes).map_err(|cause| match cause {
+            CodecError::Format { found, known } => OpenError::Format { dir: dir.to_owned(), found, known },
+            cause => damaged(&cause),
+        })?;
         let form: MarkerForm = decode("the marker", opened.content).map_err(|cause| damaged(&cause))?;
         Ok(Some(Self {
             id: Uuid::from_slice(&form.id).map_err(|cause| damaged(&cause))?,
@@ -130,7 +133,8 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, flipped).unwrap();
-            assert!(matches!(Marker::read(dir.path()), Err(OpenError::Damaged { .. })), "bit {bit}");
+            let refused = Marker::read(dir.path()).unwrap_err();
+            assert!(matches!(refused, OpenError::Damaged { .. } | OpenError::Format { .. }), "bit {bit}");
         }
     }
 }

@@ -11,6 +11,7 @@
 //!                                      │ ended
 //!                                      ▼
 //!                                    keeper: copy to history, fsync, then have the writer delete
+//!                                            the rows here with its next batch
 //! ```
 //!
 //! Two databases, so that a start costs what is open and not what is past: the history is opened
@@ -22,13 +23,15 @@
 //! over key and content; every batch writes how many rows there are; the marker knows from outside
 //! how far the store had come; and no panic of the engine gets out. See `part.rs` and `records.rs`.
 //!
-//! The stored summary of an open saga is rewritten only when something else in it changes than its
-//! sequence and time: those two come from memory, and from the journal after a start. This saves a
-//! row in most commits and costs one comparison.
+//! A saga is one row as long as it is short: its facts and its summary, written over with each
+//! commit, copied to the history as it is, and deleted. See [`records::Record`].
 
+mod census;
 mod compact;
 mod disk;
 mod error;
+mod fresh;
+mod gather;
 mod history;
 mod keeper;
 mod keys;
@@ -39,9 +42,11 @@ mod part;
 mod prepare;
 mod read;
 mod records;
+mod roll;
 mod scan;
 mod shared;
 mod verify;
+mod warm;
 mod writer;
 
 #[cfg(test)]
@@ -81,12 +86,15 @@ use crate::saga::ids::{SagaId, Timestamp};
 use crate::saga::words::SagaStatus;
 use crate::tasks;
 use error::panic_text;
-use keeper::{Findings, Keeper};
+use fresh::Fresh;
+use gather::Gather;
+use keeper::Keeper;
 use keys::Family;
 use marker::Marker;
 use prepare::Prepared;
 use records::Tail;
 use shared::{Figures, Queue, Retention, Shared};
+use warm::Warm;
 use writer::{REQUESTS_MAX, Request, Writer};
 
 const OPEN_DIR: &str = "open";
@@ -201,15 +209,7 @@ impl SledStore {
         let opened = open::open(&options)?;
         let census = opened.census;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let ended = census.live.ended();
-        let whole = |id: &SagaId| census.live.get(id).is_some_and(|entry| entry.first_seq == 1);
-        let findings = Findings {
-            ended: ended.into_iter().filter(whole).collect(),
-            ended_count: scan::ended_count(&census.live.counters),
-            deleting: census.deleting.clone(),
-            unsure: !census.damaged.is_empty(),
-            marker: Some(opened.marker),
-        };
+        let findings = census.findings(opened.marker);
         let counters = census.live.counters.clone();
         let shared = Arc::new(Shared {
             dir: options.dir.clone(),
@@ -218,6 +218,7 @@ impl SledStore {
             history: OnceLock::new(),
             history_known: watch::Sender::new(false),
             live: RwLock::new(census.live),
+            fresh: RwLock::new(Fresh::above(census.tail.newest)),
             failed: OnceLock::new(),
             on_failure: options.on_failure.clone(),
             closed: false.into(),
@@ -233,6 +234,10 @@ impl SledStore {
             counters,
             parts: census.parts,
             deleting: census.deleting,
+            kinds: census.kinds,
+            warm: Warm::default(),
+            moved: Vec::new(),
+            gather: Gather::default(),
         };
         let (dir, saga_bytes_max) = (options.dir.clone(), options.saga_bytes_max);
         let keeper = Keeper {
@@ -241,6 +246,7 @@ impl SledStore {
             options,
             findings,
             tail: Tail::default(),
+            unsettled: false,
         };
         let spawn_error = |error| OpenError::io(&dir, "starting the store's threads", &error);
         let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
@@ -311,24 +317,31 @@ impl SledStore {
         }
     }
 
-    /// Waits for the history unless all of the saga lies in the open database.
+    /// Waits for the history unless nothing of the saga lies there.
     async fn history_known_for(&self, id: &SagaId) {
-        let whole = self.shared.live.read().get(id).is_some_and(|entry| entry.first_seq == 1);
-        if !whole {
+        if !self.is_here(id) {
             self.history_known().await;
+        }
+    }
+
+    /// Whether it is known without the history what there is of a saga.
+    fn is_here(&self, id: &SagaId) -> bool {
+        match self.shared.live.read().get(id) {
+            Some(entry) => entry.first_seq == 1,
+            None => self.shared.fresh.read().surely_new(id),
         }
     }
 
     fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
         let live = self.shared.live.read();
-        batch.iter().any(|write| live.get(&write.id).is_none())
+        let fresh = self.shared.fresh.read();
+        batch.iter().any(|write| !live.contains(&write.id) && !fresh.surely_new(&write.id))
     }
 
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
-        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let size = (bytes(before), bytes(write.journal_bytes));
-        check_size(&write.id, write.status, size, self.saga_bytes_max)
+        let before = usize::try_from(before).unwrap_or(usize::MAX);
+        check_size(&write.id, write.status, (before, write.facts.len()), self.saga_bytes_max)
     }
 
     async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
@@ -344,12 +357,18 @@ impl SledStore {
         self.ask(|reply| Request::Commit { fence, writes, reply }).await
     }
 
-    /// Whether a saga is nowhere, answered at once when the history is open.
+    /// Whether a saga is nowhere, answered at once when its id is new or the history is open.
     fn is_nowhere(&self, id: &SagaId) -> bool {
-        let unknown = || self.shared.live.read().get(id).is_none();
+        let unknown = || !self.shared.live.read().contains(id);
+        if !unknown() {
+            return false;
+        }
+        if self.shared.fresh.read().surely_new(id) {
+            return true;
+        }
         let Some(Ok(history)) = self.shared.history.get() else { return false };
-        let head = || catch_unwind(AssertUnwindSafe(|| read::known(history, id)));
-        unknown() && matches!(head(), Ok(Ok(None))) && unknown()
+        let past = || catch_unwind(AssertUnwindSafe(|| read::past(history, id)));
+        matches!(past(), Ok(Ok(None))) && unknown()
     }
 
     async fn all_records<T: Send + 'static>(
@@ -538,6 +557,7 @@ impl Store for SledStore {
             disk_bytes: figures.disk_bytes.load(Ordering::Relaxed),
             outbox_records: live.outbox_records,
             open_sagas: live.open.len() as u64,
+            unmoved_sagas: live.unmoved() as u64,
             disk_low: figures.disk_low.load(Ordering::Relaxed),
         }
     }

@@ -40,6 +40,7 @@ struct OneWrite {
     events: usize,
     bytes: usize,
     paused: bool,
+    rests: bool,
     wake: Option<i64>,
     lock: bool,
     stale: bool,
@@ -52,16 +53,9 @@ fn one_write() -> impl Strategy<Value = OneWrite> {
         1..4_usize,
         prop_oneof![4 => 0..200_usize, 1 => 5_000..30_000_usize],
     );
-    let extra = (any::<bool>(), prop::option::of(0..50_i64), any::<bool>(), prop::bool::weighted(0.1));
-    (shape, extra).prop_map(|((saga, status, events, bytes), (paused, wake, lock, stale))| OneWrite {
-        saga,
-        status,
-        events,
-        bytes,
-        paused,
-        wake,
-        lock,
-        stale,
+    let extra = (any::<[bool; 2]>(), prop::option::of(0..50_i64), any::<bool>(), prop::bool::weighted(0.1));
+    (shape, extra).prop_map(|((saga, status, events, bytes), ([paused, rests], wake, lock, stale))| {
+        OneWrite { saga, status, events, bytes, paused, rests, wake, lock, stale }
     })
 }
 
@@ -99,6 +93,7 @@ fn next_write(lasts: &Lasts, one: &OneWrite, number: u64) -> SagaWrite {
     let events = (0..one.events).map(|n| if n == 1 { emit() } else { Event::LockGranted }).collect();
     let mut write = then(last, status, events);
     write.summary.paused = one.paused;
+    write.summary.rests = one.rests;
     let far = i64::try_from(FAR_WAKE.as_millis()).unwrap();
     write.far_wake = one.wake.map(|wake| Timestamp(far + wake));
     if one.stale {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::census::Census;
 use super::disk::with_ballast;
 use super::error::{OpenError, panic_text};
 use super::keys;
 use super::marker::{MARKER_FILE, Marker, sync_dir};
 use super::part::{Changes, DATA_FILE, Part};
 use super::records::{SENTINEL, Tail, decode_identity, encode_identity};
-use super::scan::Census;
 use super::{HISTORY_DIR, OPEN_DIR, SledOptions, compact};
 use crate::clock::Stopwatch;
 use crate::store::codec::frame;

@@ -15,7 +15,6 @@ use super::marker::sync_dir;
 use super::records::{RowCounts, SENTINEL, Tail};
 use crate::clock::Stopwatch;
 use crate::store::StoreError;
-use crate::store::codec::CodecError;
 use crate::store::codec::frame::{self, Joiner, Row};
 
 /// The file that holds the data of a database.
@@ -110,29 +109,42 @@ impl Part {
     /// Writes a batch and returns once it is on stable storage, with the time the sync took. After
     /// an error nothing is known of what is stored, and the database must not be written again.
     pub fn apply(&self, changes: Changes) -> Result<Duration, StoreError> {
-        let failed = |operation: &str, cause: &dyn std::fmt::Display| StoreError::SyncFailed {
-            cause: format!("{}: {operation}: {cause}", self.dir.display()),
-        };
+        self.write(changes)?;
+        self.sync()
+    }
+
+    /// Writes a batch, which is one: all of it will be stored, or nothing, and nothing that is
+    /// written behind it without it. It is on stable storage behind the next [`Part::sync`].
+    pub fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let db = self.db()?;
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            db.apply_batch(changes.batch)?;
-            db.flush()
-        }));
-        match written {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(failed("writing a batch", &error)),
-            Err(panic) => return Err(failed("writing a batch", &panic_text(&*panic))),
-        }
+        self.guarded("writing a batch", || db.apply_batch(changes.batch))
+    }
+
+    /// Returns once everything written is on stable storage, with the time the sync took.
+    pub fn sync(&self) -> Result<Duration, StoreError> {
+        let db = self.db()?;
+        self.guarded("writing a batch", || db.flush().map(drop))?;
         // The engine's flush reaches the kernel only; this one reaches the device.
         let watch = Stopwatch::start();
-        if let Err(error) = self.sync() {
+        if let Err(error) = self.sync_file() {
             self.forget_cached();
-            return Err(failed("fdatasync", &error));
+            return Err(self.failed("fdatasync", &error));
         }
         Ok(watch.elapsed())
     }
 
-    fn sync(&self) -> std::io::Result<()> {
+    fn guarded(&self, operation: &str, write: impl FnOnce() -> ::sled::Result<()>) -> Result<(), StoreError> {
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(written) => written.map_err(|error| self.failed(operation, &error)),
+            Err(panic) => Err(self.failed(operation, &panic_text(&*panic))),
+        }
+    }
+
+    fn failed(&self, operation: &str, cause: &impl std::fmt::Display) -> StoreError {
+        StoreError::SyncFailed { cause: format!("{}: {operation}: {cause}", self.dir.display()) }
+    }
+
+    fn sync_file(&self) -> std::io::Result<()> {
         #[cfg(test)]
         if self.sync_fails.swap(false, std::sync::atomic::Ordering::SeqCst) {
             return Err(std::io::Error::other("an injected failure"));
@@ -292,10 +304,4 @@ impl Changes {
             self.remove(counts, family, frame::part_key(record_key, part));
         }
     }
-}
-
-/// A shorter way to name the error of a record.
-pub fn codec_error(what: impl Into<String>) -> impl FnOnce(CodecError) -> StoreError {
-    let what = what.into();
-    move |cause| StoreError::Damaged { what, cause: cause.to_string() }
 }

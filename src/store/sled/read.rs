@@ -10,17 +10,17 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::keys;
-use super::live::{Entry, Listed};
-use super::part::{Part, codec_error};
-use super::records::{Head, decode_journal};
+use super::live::Entry;
+use super::part::Part;
+use super::records::Record;
 use super::scan::records;
 use super::shared::Shared;
 use crate::saga::event::Fact;
-use crate::saga::ids::SagaId;
+use crate::saga::ids::{DefinitionName, SagaId};
 use crate::saga::words::SagaStatus;
 use crate::store::checks::{damaged_saga, wanted};
+use crate::store::codec::CodecError;
 use crate::store::codec::frame::{self, PART_BYTES};
-use crate::store::codec::summary::decode_summary;
 use crate::store::order::{Window, place_key};
 use crate::store::{ListQuery, StoreError, StoredSaga, Summary};
 
@@ -30,28 +30,54 @@ const TRIES_MAX: usize = 8;
 const SHOWN_WAIT: Duration = Duration::from_millis(50);
 
 /// What the history knows of a saga.
-pub fn head(history: &Part, id: &SagaId) -> Result<Option<Head>, StoreError> {
-    head_and_parts(history, id).map(|found| found.map(|(head, _)| head))
+#[derive(Debug)]
+pub struct Past {
+    pub summary: Summary,
+    /// Bytes of its journal.
+    pub bytes: u64,
+    /// Outbox records in it.
+    pub outbox: u32,
 }
 
-/// The same for a saga that may well be unknown: one that lost its head, but not its journal, is
-/// damaged and not unknown.
-pub fn known(history: &Part, id: &SagaId) -> Result<Option<Head>, StoreError> {
-    if let Some(found) = head(history, id)? {
+/// A saga in the history, if it is there. One that is said to be there and is not is damaged.
+pub fn past(history: &Part, id: &SagaId) -> Result<Option<Past>, StoreError> {
+    if let Some(found) = last_record(history, id)? {
         return Ok(Some(found));
     }
-    if history.db()?.scan_prefix(keys::journal_of(id)).next().is_none() {
+    if history.record(&keys::known(id))?.is_none() {
         return Ok(None);
     }
     // It may have come between the two looks.
-    head(history, id)?.map(Some).ok_or_else(|| damaged_saga(id, "its head is not there"))
+    let again = last_record(history, id)?;
+    again.map(Some).ok_or_else(|| damaged_saga(id, "its records are not there"))
 }
 
-/// The same, with the rows that it takes.
-pub fn head_and_parts(history: &Part, id: &SagaId) -> Result<Option<(Head, u16)>, StoreError> {
-    let Some((content, parts)) = history.record(&keys::head(id))? else { return Ok(None) };
-    let head = Head::decode(&content).map_err(codec_error(format!("saga {id}")))?;
-    Ok(Some((head, parts)))
+/// What a saga's last record in a database says.
+fn last_record(part: &Part, id: &SagaId) -> Result<Option<Past>, StoreError> {
+    let Some(row) = part.db()?.scan_prefix(keys::saga_of(id)).next_back() else { return Ok(None) };
+    let (key, value) = row.map_err(|error| part.read_error(&error))?;
+    let wrong = |cause: CodecError| damaged_saga(id, cause.to_string());
+    let row = frame::open(&key, &value).map_err(wrong)?;
+    let whole;
+    let content = if row.parts == 1 {
+        row.content
+    } else {
+        let record = part.record(&key[..key.len() - PART_BYTES]).map_err(|error| named(id, error))?;
+        let Some((content, _)) = record else { return Ok(None) };
+        whole = content;
+        &whole
+    };
+    let record = Record::parse(content).map_err(wrong)?;
+    let summary = record.summary().map_err(wrong)?;
+    Ok(Some(Past { summary, bytes: record.bytes, outbox: record.outbox }))
+}
+
+/// The same damage, named by the saga.
+fn named(id: &SagaId, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { cause, .. } => damaged_saga(id, cause),
+        other => other,
+    }
 }
 
 /// The whole saga.
@@ -73,12 +99,12 @@ fn span(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<Store
     let mut outcome = Ok(None);
     for _ in 0..TRIES_MAX {
         shared.usable()?;
-        let entry = shared.live.read().get(id).cloned();
+        let entry = shared.live.read().get(id);
         outcome = match &entry {
             Some(entry) => span_of_open(shared, id, entry, from, to).map(Some),
             None => span_of_past(shared, id, from, to),
         };
-        let settled = matches!(outcome, Ok(Some(_))) || shared.live.read().get(id) == entry.as_ref();
+        let settled = matches!(outcome, Ok(Some(_))) || shared.live.read().get(id) == entry;
         if settled {
             break;
         }
@@ -93,7 +119,7 @@ fn span_of_open(
     from: u64,
     to: u64,
 ) -> Result<StoredSaga, StoreError> {
-    if let Some(damage) = &entry.damage {
+    if let Some(damage) = shared.live.read().damage(id) {
         return Err(damaged_saga(id, damage.as_ref()));
     }
     let to = to.min(entry.seq);
@@ -106,18 +132,18 @@ fn span_of_open(
     }
     let ended = entry.status.is_terminal();
     let saga = complete(id, from, to, facts, ended)?;
-    Ok(StoredSaga { far_wake: entry.far_wake.filter(|_| !ended), ..saga })
+    Ok(StoredSaga { far_wake: entry.wake.far.filter(|_| !ended), ..saga })
 }
 
 fn span_of_past(shared: &Shared, id: &SagaId, from: u64, to: u64) -> Result<Option<StoredSaga>, StoreError> {
     let history = shared.history()?;
-    let Some(found) = known(history, id)? else { return Ok(None) };
-    let to = to.min(found.seq);
+    let Some(Past { summary, .. }) = past(history, id)? else { return Ok(None) };
+    let to = to.min(summary.seq);
     let read = read_facts(history, id, from, to).and_then(|facts| complete(id, from, to, facts, true));
     match read {
         Ok(saga) => Ok(Some(saga)),
         // Deleted while it was read.
-        Err(_) if known(history, id)?.is_none() => Ok(None),
+        Err(_) if past(history, id)?.is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -146,22 +172,21 @@ fn read_facts(part: &Part, id: &SagaId, from: u64, to: u64) -> Result<Vec<Fact>,
         return Ok(facts);
     }
     let db = part.db()?;
-    let mut start = keys::journal_of(id);
+    let mut start = keys::saga_of(id);
     if from > 1 {
-        // The row that holds `from` begins at or before it.
-        let last = frame::part_key(&keys::journal(id, from), u16::MAX);
+        // The record that holds `from` begins at or before it.
+        let last = frame::part_key(&keys::saga(id, from), u16::MAX);
         let row = db.range(start.clone()..=last).next_back().transpose();
         let first = row.map_err(|error| part.read_error(&error))?;
-        if let Some((_, first)) = first.and_then(|(key, _)| keys::parse_journal(&key)) {
-            start = keys::journal(id, first);
+        if let Some((_, first)) = first.and_then(|(key, _)| keys::parse_saga(&key)) {
+            start = keys::saga(id, first);
         }
     }
-    let end = frame::part_key(&keys::journal(id, to), u16::MAX);
+    let end = frame::part_key(&keys::saga(id, to), u16::MAX);
     records(part, db.range(start..=end), |found| {
         let read = found.content.and_then(|content| {
-            let (_, first_seq) = keys::parse_journal(found.key)
-                .ok_or(crate::store::codec::CodecError::Key { family: "journal" })?;
-            decode_journal(first_seq, &content)
+            let (_, first_seq) = keys::parse_saga(found.key).ok_or(CodecError::Key { family: "saga" })?;
+            Record::parse(&content)?.facts(first_seq)
         });
         let read = read.map_err(|cause| damaged_saga(id, cause.to_string()))?;
         facts.extend(read.into_iter().filter(|fact| (from..=to).contains(&fact.seq)));
@@ -180,8 +205,8 @@ pub fn list(shared: &Shared, query: &ListQuery) -> Result<Vec<Summary>, StoreErr
         // First the open ones: what moves meanwhile is then found in the history.
         let listed = shared.live.read().list(query, &window);
         let mut open = Vec::with_capacity(listed.len());
-        for row in listed {
-            let summary = summary_of(shared, &row)?;
+        for (id, seq) in listed {
+            let summary = summary_of(shared, &id, seq)?;
             let fits = summary.filter(|summary| wanted(query, summary));
             steady &= fits.is_some();
             open.extend(fits);
@@ -200,29 +225,19 @@ pub fn list(shared: &Shared, query: &ListQuery) -> Result<Vec<Summary>, StoreErr
     Ok(page)
 }
 
-/// The summary of a saga that was in the open database a moment ago; `None` when it is gone.
-fn summary_of(shared: &Shared, row: &Listed) -> Result<Option<Summary>, StoreError> {
-    let named = |error: StoreError| match error {
-        StoreError::Damaged { cause, .. } => damaged_saga(&row.id, cause),
-        other => other,
-    };
-    let stored = shared.open.record(&keys::open_place(row.created_at, &row.id)).map_err(named)?;
-    if let Some((content, _)) = stored {
-        let mut summary =
-            decode_summary(&content).map_err(|cause| damaged_saga(&row.id, cause.to_string()))?;
-        if summary.seq > row.seq {
-            wait_until_shown(shared, &row.id, summary.seq)?;
-        }
-        if summary.seq < row.seq {
-            (summary.seq, summary.updated_at) = (row.seq, row.updated_at);
-        }
-        return Ok(Some(summary));
+/// The summary of a saga that was in the open database a moment ago, with this last fact; `None`
+/// when it is gone.
+fn summary_of(shared: &Shared, id: &SagaId, seq: u64) -> Result<Option<Summary>, StoreError> {
+    if let Some(damage) = shared.live.read().damage(id) {
+        return Err(damaged_saga(id, damage.as_ref()));
     }
-    let history = shared.history()?;
-    let Some(head) = head(history, &row.id)? else { return Ok(None) };
-    let key = keys::past_place(head.status, head.created_at, &row.id);
-    let Some((content, _)) = history.record(&key).map_err(named)? else { return Ok(None) };
-    decode_summary(&content).map(Some).map_err(|cause| damaged_saga(&row.id, cause.to_string()))
+    if let Some(found) = last_record(&shared.open, id)? {
+        if found.summary.seq > seq {
+            wait_until_shown(shared, id, found.summary.seq)?;
+        }
+        return Ok(Some(found.summary));
+    }
+    Ok(last_record(shared.history()?, id)?.map(|found| found.summary))
 }
 
 /// A row that is not durable yet is shown to nobody: waits until it is.
@@ -255,11 +270,8 @@ fn list_past(
             let Some((key, value)) = next.transpose().map_err(|error| history.read_error(&error))? else {
                 break;
             };
-            // A summary of several rows is read whole when its first row comes by.
-            if !key.ends_with(&[0; PART_BYTES]) {
-                continue;
-            }
-            let Some(summary) = past_summary(history, &key, &value)? else { continue };
+            let Some(id) = place_of(history, query, &key, &value)? else { continue };
+            let Some(Past { summary, .. }) = past(history, &id)? else { continue };
             if wanted(query, &summary) {
                 rows.insert(place_key(summary.created_at, &summary.id), summary);
                 left -= 1;
@@ -269,22 +281,24 @@ fn list_past(
     Ok(rows)
 }
 
-fn past_summary(history: &Part, key: &[u8], value: &[u8]) -> Result<Option<Summary>, StoreError> {
-    let damaged = |cause: &dyn ToString| match keys::parse_past_place(key) {
-        Some((_, id)) => damaged_saga(&id, cause.to_string()),
-        None => history.damaged(key, &cause.to_string()),
-    };
-    let row = frame::open(key, value).map_err(|cause| damaged(&cause))?;
-    if row.parts == 1 {
-        return decode_summary(row.content).map(Some).map_err(|cause| damaged(&cause));
+/// The saga at this place, if it has the definition that is asked for.
+fn place_of(
+    history: &Part,
+    query: &ListQuery,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Option<SagaId>, StoreError> {
+    let row = frame::open(key, value).map_err(|cause| history.damaged(key, &cause))?;
+    let named = |definition: &DefinitionName| row.content == definition.as_str().as_bytes();
+    if !query.definition.as_ref().is_none_or(named) {
+        return Ok(None);
     }
-    let record_key = &key[..key.len() - PART_BYTES];
-    let Some((content, _)) = history.record(record_key)? else { return Ok(None) };
-    decode_summary(&content).map(Some).map_err(|cause| damaged(&cause))
+    let malformed = || history.damaged(key, &"a key of the list index is malformed");
+    keys::parse_place(key).map(|(_, id)| Some(id)).ok_or_else(malformed)
 }
 
 fn past_range(status: SagaStatus, window: &Window) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let prefix = keys::past_places(status);
+    let prefix = keys::places(status);
     let placed = |place: &[u8]| [&prefix[..], place].concat();
     let all_parts = |place: &[u8]| frame::part_key(&placed(place), u16::MAX);
     let lower = match &window.lower {

@@ -1,18 +1,18 @@
 //! The records that only this store has.
 
 use prost::Message;
+use uuid::Uuid;
 
 use super::keys::{FAMILIES, Family};
 use crate::saga::event::Fact;
-use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
-use crate::saga::words::SagaStatus;
-use crate::store::StoreIdentity;
-use crate::store::codec::fact::{decode_facts, encode_facts};
-use crate::store::codec::summary::{status_number, status_of};
+use crate::saga::ids::Timestamp;
+use crate::store::codec::fact::decode_facts;
+use crate::store::codec::summary::{Standing, decode_standing, decode_summary};
 use crate::store::codec::{CodecError, decode};
+use crate::store::{StoreIdentity, Summary};
 
 /// The content of the sentinel.
-pub const SENTINEL: &[u8] = b"sagad store 1";
+pub const SENTINEL: &[u8] = b"sagad store 2";
 
 /// How many rows each family has; they must be found again when the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,12 +39,15 @@ pub struct Tail {
     pub commit: u64,
     /// In the open database: the history's commit that the last deletion here relies on.
     pub history_commit: u64,
-    /// The number of the next outbox record.
-    pub next_outbox: u64,
-    /// Outbox records in both databases.
+    /// Outbox records of the sagas in both databases.
     pub outbox_records: u64,
     /// Rows of each family in this database; meta rows are not counted.
     pub rows: RowCounts,
+    /// In the open database: the sum of the checksums of all rows of sagas. They are written over,
+    /// and a row that fell back to what it was before keeps the count.
+    pub sum: u32,
+    /// In the open database: the newest id of those that tell their time; see `fresh.rs`.
+    pub newest: Option<Uuid>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -54,11 +57,13 @@ struct TailForm {
     #[prost(uint64, tag = "2")]
     history_commit: u64,
     #[prost(uint64, tag = "3")]
-    next_outbox: u64,
-    #[prost(uint64, tag = "4")]
     outbox_records: u64,
-    #[prost(uint64, repeated, tag = "5")]
+    #[prost(uint64, repeated, tag = "4")]
     rows: Vec<u64>,
+    #[prost(fixed32, tag = "5")]
+    sum: u32,
+    #[prost(bytes = "vec", optional, tag = "6")]
+    newest: Option<Vec<u8>>,
 }
 
 impl Tail {
@@ -66,9 +71,10 @@ impl Tail {
         TailForm {
             commit: self.commit,
             history_commit: self.history_commit,
-            next_outbox: self.next_outbox,
             outbox_records: self.outbox_records,
             rows: self.rows.0.to_vec(),
+            sum: self.sum,
+            newest: self.newest.map(|id| id.as_bytes().to_vec()),
         }
         .encode_to_vec()
     }
@@ -76,12 +82,14 @@ impl Tail {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let form: TailForm = decode("the tail", bytes)?;
         let rows = form.rows.try_into().map_err(|_| CodecError::Unknown { what: "the row counts" })?;
+        let newest = form.newest.map(|id| Uuid::from_slice(&id)).transpose();
         Ok(Self {
             commit: form.commit,
             history_commit: form.history_commit,
-            next_outbox: form.next_outbox,
             outbox_records: form.outbox_records,
             rows: RowCounts(rows),
+            sum: form.sum,
+            newest: newest.map_err(|_| CodecError::Unknown { what: "the newest id" })?,
         })
     }
 }
@@ -109,145 +117,130 @@ pub fn decode_identity(bytes: &[u8]) -> Result<StoreIdentity, CodecError> {
     let form: IdentityForm = decode("the identity", bytes)?;
     let unknown = CodecError::Unknown { what: "the identity" };
     Ok(StoreIdentity {
-        id: uuid::Uuid::from_slice(&form.id).map_err(|_| unknown.clone())?,
+        id: Uuid::from_slice(&form.id).map_err(|_| unknown.clone())?,
         token_secret: form.token_secret.try_into().map_err(|_| unknown)?,
         epoch: form.epoch,
     })
 }
 
-/// The facts of one commit, with what a start wants to know without decoding them.
+/// A part of a saga's journal, with the whole saga as it was at the last fact of it.
+///
+/// A short saga is one record, written anew with each commit and copied as it is to the history; a
+/// long one has several, and the last of them says where the saga stands.
 ///
 /// ```text
-/// content = last sequence (u64) | its time (i64) | FactsForm
+/// content = journal bytes (u64) | outbox records (u32) | far wake-up (i64, the least for none)
+///         | summary's length (u32) | summary | facts of one or more commits (FactsForm)
 /// ```
-#[derive(Debug, PartialEq, Eq)]
-pub struct JournalHead {
-    pub last_seq: u64,
-    pub last_at: Timestamp,
-}
-
-const JOURNAL_HEAD_BYTES: usize = 16;
-
-pub fn encode_journal(facts: &[Fact]) -> Vec<u8> {
-    let (seq, at) = facts.last().map_or((0, 0), |fact| (fact.seq, fact.at.0));
-    let encoded = encode_facts(facts);
-    let mut content = Vec::with_capacity(JOURNAL_HEAD_BYTES + encoded.len());
-    content.extend_from_slice(&seq.to_be_bytes());
-    content.extend_from_slice(&at.to_be_bytes());
-    content.extend_from_slice(&encoded);
-    content
-}
-
-pub fn journal_head(content: &[u8]) -> Result<JournalHead, CodecError> {
-    let short = CodecError::Short { bytes: content.len() };
-    let (seq, rest) = content.split_first_chunk::<8>().ok_or(short.clone())?;
-    let at = rest.first_chunk::<8>().ok_or(short)?;
-    Ok(JournalHead { last_seq: u64::from_be_bytes(*seq), last_at: Timestamp(i64::from_be_bytes(*at)) })
-}
-
-/// The facts of a journal record; their numbers must be those that key and head say.
-pub fn decode_journal(first_seq: u64, content: &[u8]) -> Result<Vec<Fact>, CodecError> {
-    let head = journal_head(content)?;
-    let facts = decode_facts(content.get(JOURNAL_HEAD_BYTES..).unwrap_or_default())?;
-    let in_order = (first_seq..).zip(&facts).all(|(seq, fact)| fact.seq == seq);
-    if in_order && facts.last().is_some_and(|fact| fact.seq == head.last_seq) {
-        Ok(facts)
-    } else {
-        Err(CodecError::Unknown { what: "the sequence of a journal record" })
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OutboxForm {
-    #[prost(string, tag = "1")]
-    saga: String,
-    #[prost(uint64, tag = "2")]
-    seq: u64,
-}
-
-/// The content of an outbox record: where its event stands.
-pub fn encode_outbox(saga: &SagaId, seq: u64) -> Vec<u8> {
-    OutboxForm { saga: saga.to_string(), seq }.encode_to_vec()
-}
-
-pub fn decode_outbox(bytes: &[u8]) -> Result<(SagaId, u64), CodecError> {
-    let form: OutboxForm = decode("an outbox record", bytes)?;
-    let saga = SagaId::parse(&form.saga).map_err(|cause| CodecError::message("a saga id", &cause))?;
-    Ok((saga, form.seq))
-}
-
-/// What the history knows of a saga without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    pub created_at: Timestamp,
-    pub ended_at: Timestamp,
-    pub status: SagaStatus,
-    pub definition: DefinitionName,
-    pub version: Version,
-    pub seq: u64,
-    /// Bytes of its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Bytes of the facts in all of the saga's records up to this one.
     pub bytes: u64,
-    /// Rows of its summary.
-    pub place_parts: u16,
-    /// Numbers of its outbox records.
-    pub outbox: Vec<u64>,
+    /// Outbox records in them.
+    pub outbox: u32,
+    pub far_wake: Option<Timestamp>,
+    /// The encoded summary.
+    pub summary: &'a [u8],
+    /// The encoded facts.
+    pub facts: &'a [u8],
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct HeadForm {
-    #[prost(sint64, tag = "1")]
-    created_at: i64,
-    #[prost(sint64, tag = "2")]
-    ended_at: i64,
-    #[prost(uint32, tag = "3")]
-    status: u32,
-    #[prost(string, tag = "4")]
-    definition: String,
-    #[prost(uint32, tag = "5")]
-    version: u32,
-    #[prost(uint64, tag = "6")]
-    seq: u64,
-    #[prost(uint64, tag = "7")]
-    bytes: u64,
-    #[prost(uint32, tag = "8")]
-    place_parts: u32,
-    #[prost(uint64, repeated, tag = "9")]
-    outbox: Vec<u64>,
-}
+const RECORD_HEAD_BYTES: usize = 8 + 4 + 8 + 4;
+const NO_WAKE: i64 = i64::MIN;
 
-impl Head {
+impl<'a> Record<'a> {
     pub fn encode(&self) -> Vec<u8> {
-        HeadForm {
-            created_at: self.created_at.0,
-            ended_at: self.ended_at.0,
-            status: u32::from(status_number(self.status)),
-            definition: self.definition.to_string(),
-            version: self.version.0,
-            seq: self.seq,
-            bytes: self.bytes,
-            place_parts: u32::from(self.place_parts),
-            outbox: self.outbox.clone(),
-        }
-        .encode_to_vec()
+        let mut content = Vec::with_capacity(RECORD_HEAD_BYTES + self.summary.len() + self.facts.len());
+        let summary_bytes = u32::try_from(self.summary.len()).expect("a summary is far below 4 GiB");
+        content.extend_from_slice(&self.bytes.to_be_bytes());
+        content.extend_from_slice(&self.outbox.to_be_bytes());
+        content.extend_from_slice(&self.far_wake.map_or(NO_WAKE, |wake| wake.0).to_be_bytes());
+        content.extend_from_slice(&summary_bytes.to_be_bytes());
+        content.extend_from_slice(self.summary);
+        content.extend_from_slice(self.facts);
+        content
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let form: HeadForm = decode("a head", bytes)?;
-        let name = DefinitionName::parse(&form.definition);
+    pub fn parse(content: &'a [u8]) -> Result<Self, CodecError> {
+        let short = || CodecError::Short { bytes: content.len() };
+        let (bytes, rest) = content.split_first_chunk().ok_or_else(short)?;
+        let (outbox, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (far_wake, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (summary_bytes, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let summary_bytes = usize::try_from(u32::from_be_bytes(*summary_bytes)).map_err(|_| short())?;
+        let (summary, facts) = rest.split_at_checked(summary_bytes).ok_or_else(short)?;
+        let far_wake = i64::from_be_bytes(*far_wake);
         Ok(Self {
-            created_at: Timestamp(form.created_at),
-            ended_at: Timestamp(form.ended_at),
-            status: u8::try_from(form.status)
-                .ok()
-                .and_then(status_of)
-                .ok_or(CodecError::Unknown { what: "a status" })?,
-            definition: name.map_err(|cause| CodecError::message("a definition", &cause))?,
-            version: Version(form.version),
-            seq: form.seq,
-            bytes: form.bytes,
-            place_parts: u16::try_from(form.place_parts)
-                .map_err(|_| CodecError::Unknown { what: "a number of rows" })?,
-            outbox: form.outbox,
+            bytes: u64::from_be_bytes(*bytes),
+            outbox: u32::from_be_bytes(*outbox),
+            far_wake: (far_wake != NO_WAKE).then_some(Timestamp(far_wake)),
+            summary,
+            facts,
         })
+    }
+
+    pub fn summary(&self) -> Result<Summary, CodecError> {
+        decode_summary(self.summary)
+    }
+
+    /// The part of its summary that says where the saga stands.
+    pub fn standing(&self) -> Result<Standing, CodecError> {
+        decode_standing(self.summary)
+    }
+
+    /// Its facts; their numbers must be those that key and summary say.
+    pub fn facts(&self, first_seq: u64) -> Result<Vec<Fact>, CodecError> {
+        let facts = decode_facts(self.facts)?;
+        let in_order = (first_seq..).zip(&facts).all(|(seq, fact)| fact.seq == seq);
+        if in_order && facts.last().map(|fact| fact.seq) == Some(self.summary()?.seq) {
+            Ok(facts)
+        } else {
+            Err(CodecError::Unknown { what: "the sequence of a saga's record" })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec::fact::encode_facts;
+    use crate::store::codec::samples;
+    use crate::store::codec::summary::encode_summary;
+
+    #[test]
+    fn the_facts_of_commits_are_joined_as_bytes() {
+        let facts = samples::one_fact_of_each();
+        let (first, second) = facts.split_at(2);
+        let joined = [encode_facts(first), encode_facts(second)].concat();
+        assert_eq!(decode_facts(&joined).unwrap(), facts);
+    }
+
+    #[test]
+    fn a_record_reads_back_and_a_shorter_one_does_not() {
+        let (summary, facts) = (encode_summary(&samples::summary()), b"facts".to_vec());
+        for far_wake in [None, Some(Timestamp(7))] {
+            let record = Record { bytes: 9, outbox: 2, far_wake, summary: &summary, facts: &facts };
+            let content = record.encode();
+            assert_eq!(Record::parse(&content).unwrap(), record);
+            assert_eq!(record.summary().unwrap(), samples::summary());
+            for length in 0..RECORD_HEAD_BYTES + summary.len() {
+                assert!(Record::parse(&content[..length]).is_err(), "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_reads_back() {
+        let mut rows = RowCounts::default();
+        rows.add(Family::Saga, 3);
+        let tail = Tail {
+            commit: 1,
+            history_commit: 2,
+            outbox_records: 3,
+            rows,
+            sum: u32::MAX,
+            newest: Some(Uuid::from_u128(5)),
+        };
+        assert_eq!(Tail::decode(&tail.encode()).unwrap(), tail);
     }
 }

@@ -9,11 +9,16 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
+use super::fresh::Fresh;
 use super::live::Live;
 use super::part::Part;
 use super::{FailureObserver, SyncObserver};
 use crate::saga::ids::{SagaId, Timestamp};
+use crate::store::codec::frame::Row;
 use crate::store::{StoreError, StoreIdentity};
+
+/// Rows of ended sagas that wait in memory to be copied; behind them they are read back.
+const ENDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One opened store.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub struct Shared {
     /// Becomes true when `history` is set, for those who wait without holding a thread.
     pub history_known: watch::Sender<bool>,
     pub live: RwLock<Live>,
+    pub fresh: RwLock<Fresh>,
     /// Set once, when a write or a sync failed: nothing is acknowledged any more.
     pub failed: OnceLock<StoreError>,
     pub on_failure: Option<FailureObserver>,
@@ -114,7 +120,9 @@ pub struct Queue {
 #[derive(Debug, Default)]
 pub struct Work {
     /// Ended sagas to be moved; no more than the open database holds.
-    pub ended: VecDeque<SagaId>,
+    pub ended: Vec<Ended>,
+    /// Bytes of the rows that they brought along.
+    ended_bytes: usize,
     /// Each of them has a caller that waits.
     pub retention: VecDeque<Retention>,
     pub stop: bool,
@@ -122,10 +130,35 @@ pub struct Work {
     pub over: bool,
 }
 
+/// A saga that has ended and is still in the open database.
+#[derive(Debug)]
+pub struct Ended {
+    pub id: SagaId,
+    /// Its last fact.
+    pub seq: u64,
+    /// All of its rows, if they are at hand and none of them is in the history yet.
+    pub rows: Option<Vec<Row>>,
+}
+
+impl Ended {
+    /// One whose rows must be read.
+    pub fn unread(id: SagaId) -> Self {
+        Self { id, seq: 0, rows: None }
+    }
+}
+
 impl Queue {
-    pub fn ended(&self, ids: impl IntoIterator<Item = SagaId>, urgent_at: usize) {
+    /// Takes up ended sagas; wakes the keeper once there are `urgent_at`.
+    pub fn ended(&self, ended: impl IntoIterator<Item = Ended>, urgent_at: usize) {
         let mut work = self.work.lock();
-        work.ended.extend(ids);
+        for mut saga in ended {
+            let bytes = |row: &Row| row.0.len() + row.1.len();
+            work.ended_bytes += saga.rows.iter().flatten().map(bytes).sum::<usize>();
+            if work.ended_bytes > ENDED_BYTES_MAX {
+                saga.rows = None;
+            }
+            work.ended.push(saga);
+        }
         if work.ended.len() >= urgent_at {
             self.wake.notify_one();
         }

@@ -158,13 +158,54 @@ async fn ended_sagas_leave_the_open_database() {
     // A deletion first moves what has ended.
     assert_eq!(bench.store.delete_ended(Timestamp(0), 9).await.unwrap(), 0);
     assert_eq!(bench.store.shared.live.read().ended(), Vec::<SagaId>::new());
-    let rows = bench.store.shared.open.db().unwrap().scan_prefix(Family::Journal.prefix()).count();
-    assert_eq!(rows, 1, "only the open saga's journal is left");
+    let rows = bench.store.shared.open.db().unwrap().scan_prefix(Family::Saga.prefix()).count();
+    assert_eq!(rows, 1, "only the open saga is left");
     let dir = bench.dir.path().to_owned();
     bench.store.close().await.unwrap();
     let report = verify(&dir).unwrap();
     assert_eq!(report.problems, Vec::new());
     assert_eq!((report.open_sagas, report.ended_sagas), (1, 9));
+}
+
+#[tokio::test]
+async fn a_short_saga_is_one_row_until_it_is_in_the_history() {
+    let bench = OnDisk::create().await;
+    let rows = |part: &part::Part| part.db().unwrap().scan_prefix(Family::Saga.prefix()).count();
+    let mut last = start("a", 1);
+    commit(&bench, std::slice::from_ref(&last)).await;
+    for _ in 0..5 {
+        last = step(&last);
+        commit(&bench, std::slice::from_ref(&last)).await;
+        assert_eq!(rows(&bench.store.shared.open), 1);
+    }
+    commit(&bench, &[end(&last)]).await;
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    assert_eq!((rows(&bench.store.shared.open), rows(bench.store.shared.history().unwrap())), (0, 1));
+    assert_eq!(bench.store.load(&id("a")).await.unwrap().unwrap().facts.len(), 7);
+}
+
+#[tokio::test]
+async fn a_long_saga_is_several_records_of_which_the_last_holds() {
+    let mut bench = OnDisk::create().await;
+    let mut last = start_of("order", "a", 1, &format!("\"{}\"", "x".repeat(3_000)));
+    commit(&bench, std::slice::from_ref(&last)).await;
+    for _ in 0..3 {
+        last = step(&last);
+        last.summary.paused = !last.summary.paused;
+        commit(&bench, std::slice::from_ref(&last)).await;
+        // What the last owner wrote is not written over by the next.
+        bench = bench.reopen().await;
+    }
+    let rows = bench.store.shared.open.db().unwrap().scan_prefix(Family::Saga.prefix()).count();
+    assert_eq!(rows, 4);
+    let all = ListQuery { limit: 9, ..ListQuery::default() };
+    assert_eq!(bench.store.list(all.clone()).await.unwrap(), vec![last.summary.clone()]);
+    let ended = end(&last);
+    commit(&bench, std::slice::from_ref(&ended)).await;
+    bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    let bench = bench.reopen().await;
+    assert_eq!(bench.store.list(all).await.unwrap(), vec![ended.summary]);
+    assert_eq!(bench.store.load(&id("a")).await.unwrap().unwrap().facts.len(), 5);
 }
 
 #[tokio::test]

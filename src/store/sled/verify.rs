@@ -1,22 +1,19 @@
 //! Reading every record of a store that nobody has open, and saying what is wrong.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::census::Census;
 use super::error::{OpenError, panic_text};
-use super::history::check_history;
-use super::keeper::Findings;
+use super::history::{check_history, indexes_of};
 use super::keys::{self, Family};
 use super::open::{check_identity, find, lock};
 use super::part::Part;
-use super::read::head;
-use super::records::{RowCounts, decode_journal, decode_outbox};
-use super::scan::{Census, ended_count, records};
+use super::records::{Record, RowCounts};
+use super::scan::{Found, records};
 use super::{HISTORY_DIR, OPEN_DIR, compact};
 use crate::saga::ids::SagaId;
-use crate::store::StoreError;
-use crate::store::codec::summary::decode_summary;
+use crate::store::{StoreError, Summary};
 
 const VERIFY_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -63,15 +60,12 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
             .problems
             .extend(damaged.map(|(saga, cause)| Problem { saga: Some(saga.clone()), what: cause.clone() }));
         report.problems.extend(census.contradiction().map(|what| Problem { saga: None, what }));
-        decode_journals(&open, &mut report)?;
-        let whole = |id: &SagaId| census.live.get(id).is_some_and(|entry| entry.first_seq == 1);
-        let findings = Findings {
-            ended: census.live.ended().into_iter().filter(whole).collect(),
-            ended_count: ended_count(&census.live.counters),
-            deleting: census.deleting.clone(),
-            unsure: !census.damaged.is_empty(),
-            marker: Some(marker.clone()),
-        };
+        records(&open, open.db()?.iter(), |found| {
+            report.rows += found.rows as u64;
+            report.problems.extend(record_problem(found));
+            Ok(())
+        })?;
+        let findings = census.findings(marker.clone());
         let relied_on = census.tail.history_commit.max(marker.history_commit);
         if let Err(error) = check_history(&history, &identity, relied_on, &findings) {
             report.problems.push(Problem { saga: None, what: error.to_string() });
@@ -89,92 +83,58 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     Ok(report)
 }
 
-/// Reads every journal record down to its facts.
-fn decode_journals(part: &Part, report: &mut VerifyReport) -> Result<(), StoreError> {
-    records(part, part.db()?.iter(), |found| {
-        report.rows += found.rows as u64;
-        let Some((id, first_seq)) =
-            keys::parse_journal(found.key).filter(|_| found.family == Family::Journal)
-        else {
-            return Ok(());
-        };
-        let read = found.content.and_then(|content| decode_journal(first_seq, &content));
-        if let Err(cause) = read {
-            let what = format!("the journal from fact {first_seq}: {cause}");
-            report.problems.push(Problem { saga: Some(id), what });
-        }
-        Ok(())
-    })
+/// What is wrong with a saga's record, read down to its facts.
+fn record_problem(found: Found<'_>) -> Option<Problem> {
+    let (id, first_seq) = keys::parse_saga(found.key).filter(|_| found.family == Family::Saga)?;
+    let read = found.content.and_then(|content| Record::parse(&content)?.facts(first_seq));
+    let cause = read.err()?;
+    Some(Problem { saga: Some(id), what: format!("the record from fact {first_seq}: {cause}") })
+}
+
+/// A saga whose records are being read.
+struct Reading {
+    summary: Summary,
+    next_seq: u64,
 }
 
 fn verify_history(history: &Part, report: &mut VerifyReport) -> Result<(), StoreError> {
     let tail = history.tail()?;
     let mut rows = RowCounts::default();
-    let mut journal: Option<(SagaId, u64)> = None;
+    let mut found_of = RowCounts::default();
+    let mut saga: Option<Reading> = None;
     let mut problems: Vec<Problem> = Vec::new();
-    let mut named: BTreeMap<&'static str, u64> = BTreeMap::new();
     records(history, history.db()?.iter(), |found| {
         report.rows += found.rows as u64;
         if found.family != Family::Meta {
             rows.add(found.family, found.rows);
+            found_of.add(found.family, 1);
         }
-        *named.entry(found.family.name()).or_default() += 1;
-        let saga = match found.family {
-            Family::Journal => keys::parse_journal(found.key).map(|(id, _)| id),
-            Family::Place => keys::parse_past_place(found.key).map(|(_, id)| id),
-            Family::Head => keys::parse_id(found.key),
-            Family::Ended => keys::parse_place(found.key).map(|(_, id)| id),
-            _ => None,
-        };
-        let mut wrong = |saga: Option<SagaId>, what: String| problems.push(Problem { saga, what });
-        let content = match found.content {
-            Ok(content) => content,
-            Err(cause) => {
-                wrong(saga, format!("a {} record: {cause}", found.family.name()));
-                return Ok(());
-            }
-        };
-        match found.family {
-            Family::Journal => {
-                let Some((id, first_seq)) = keys::parse_journal(found.key) else {
-                    wrong(None, "a journal key is malformed".to_owned());
-                    return Ok(());
-                };
-                let before = journal.take_if(|(last, _)| *last != id);
-                if let Some((last, seq)) = before {
-                    problems.extend(ends_short(history, &last, seq)?);
-                }
-                let due = journal.as_ref().map_or(1, |(_, seq)| seq + 1);
-                let mut wrong = |what: String| problems.push(Problem { saga: Some(id.clone()), what });
-                if first_seq != due {
-                    wrong(format!("fact {due} is not there"));
-                }
-                let last = match decode_journal(first_seq, &content) {
-                    Ok(facts) => facts.last().map_or(first_seq, |fact| fact.seq),
-                    Err(cause) => {
-                        wrong(format!("the journal from fact {first_seq}: {cause}"));
-                        first_seq
+        match (found.family, &found.content) {
+            (Family::Saga, Ok(content)) => {
+                let record = Record::parse(content).and_then(|record| record.summary());
+                if let (Some((id, first_seq)), Ok(summary)) = (keys::parse_saga(found.key), record) {
+                    if let Some(last) = saga.take_if(|last| last.summary.id != id) {
+                        problems.extend(index_problems(history, &last.summary)?);
+                        report.ended_sagas += 1;
                     }
-                };
-                journal = Some((id, last));
-            }
-            Family::Place => {
-                if let Err(cause) = decode_summary(&content) {
-                    wrong(saga, format!("its summary: {cause}"));
+                    let due = saga.as_ref().map_or(1, |reading| reading.next_seq);
+                    if first_seq != due {
+                        problems.push(Problem { saga: Some(id), what: format!("fact {due} is not there") });
+                    }
+                    saga = Some(Reading { next_seq: summary.seq + 1, summary });
                 }
             }
-            Family::Outbox => {
-                if let Err(cause) = decode_outbox(&content) {
-                    wrong(None, cause.to_string());
-                }
+            (Family::Saga, Err(_)) | (_, Ok(_)) => {}
+            (family, Err(cause)) => {
+                problems.push(Problem { saga: None, what: format!("a {} record: {cause}", family.name()) });
             }
-            Family::Head => report.ended_sagas += 1,
-            _ => {}
         }
+        problems.extend(record_problem(found));
         Ok(())
     })?;
-    if let Some((last, seq)) = journal {
-        problems.extend(ends_short(history, &last, seq)?);
+    if let Some(last) = saga {
+        problems.extend(index_problems(history, &last.summary)?);
+        report.ended_sagas += 1;
     }
     for family in Family::ALL {
         let (found, written) = (rows.of(family), tail.rows.of(family));
@@ -184,22 +144,26 @@ fn verify_history(history: &Part, report: &mut VerifyReport) -> Result<(), Store
             problems.push(Problem { saga: None, what });
         }
     }
-    let count = |family: Family| named.get(family.name()).copied().unwrap_or(0);
-    let (heads, places, ends) = (count(Family::Head), count(Family::Place), count(Family::Ended));
-    if heads != places || heads != ends {
-        let what = format!("the history's indexes disagree: {heads} heads, {places} summaries, {ends} ends");
-        problems.push(Problem { saga: None, what });
+    let sagas = report.ended_sagas;
+    for family in [Family::Known, Family::Place, Family::Ended] {
+        let found = found_of.of(family);
+        if found != sagas {
+            let what = format!("the history's {} names {found} sagas, and {sagas} are there", family.name());
+            problems.push(Problem { saga: None, what });
+        }
     }
     report.problems.append(&mut problems);
     Ok(())
 }
 
-/// The problem of a saga whose journal does not end where its head says.
-fn ends_short(history: &Part, id: &SagaId, seq: u64) -> Result<Option<Problem>, StoreError> {
-    let what = match head(history, id)? {
-        Some(head) if head.seq == seq => return Ok(None),
-        Some(head) => format!("its journal ends with fact {seq}, and its head says {}", head.seq),
-        None => "its head is not there".to_owned(),
-    };
-    Ok(Some(Problem { saga: Some(id.clone()), what }))
+/// Which indexes do not lead to a saga.
+fn index_problems(history: &Part, summary: &Summary) -> Result<Vec<Problem>, StoreError> {
+    let mut problems = Vec::new();
+    for (family, key, content) in indexes_of(summary) {
+        if history.record(&key)?.is_none_or(|(found, _)| found != content) {
+            let what = format!("the {} does not name it", family.name());
+            problems.push(Problem { saga: Some(summary.id.clone()), what });
+        }
+    }
+    Ok(problems)
 }

@@ -1,5 +1,5 @@
 //! The one writer. It takes what waits, makes one batch of it, syncs once, shows the result, and
-//! only then answers. It does not wait for company: while it syncs, the next batch gathers.
+//! only then answers. While it syncs, the next batch gathers; see `gather.rs` for when it waits.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,25 +9,26 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::panic_text;
+use super::gather::Gather;
 use super::keeper::MOVE_URGENT_SAGAS;
 use super::keys::{self, Family};
-use super::live::Entry;
+use super::live::{Entry, Kind, Kinds};
 use super::part::Changes;
 use super::prepare::{Prepared, PreparedLock};
-use super::records::{Head, Tail, encode_outbox};
-use super::shared::Shared;
+use super::read::{Past, past};
+use super::records::{Record, Tail};
+use super::shared::{Ended, Shared};
+use super::warm::Warm;
 use crate::saga::ids::{DefinitionName, SagaId, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::checks::recount;
-use crate::store::codec::frame::{self, Row};
-use crate::store::{Counters, Fence, Receipt, StoreError};
+use crate::store::codec::frame::{self, Row, stored_checksum};
+use crate::store::{Counters, Fence, Receipt, StoreError, Summary};
 
 /// Requests that may wait for the writer.
 pub const REQUESTS_MAX: usize = 1_024;
-/// Requests in one batch.
-const GROUP_REQUESTS_MAX: usize = 256;
-/// Bytes after which a batch takes nothing further.
-const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A record with so many bytes of facts is left as it is, and the next commit begins another.
+const RECORD_FULL_BYTES: usize = 2 * 1024;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -40,10 +41,13 @@ pub enum Request {
     Put { family: Family, key: Vec<u8>, content: Vec<u8>, reply: Reply<()> },
     /// The record under this key is not wanted any more.
     Delete { family: Family, key: Vec<u8>, reply: Reply<()> },
-    /// These sagas are safe in the history since its commit `history_commit`.
-    Moved { sagas: Vec<Moved>, history_commit: u64, reply: Reply<()> },
+    /// These sagas are safe in the history since its commit `history_commit`. Their rows here go
+    /// with the next batch that is written for something else.
+    Moved { sagas: Vec<Moved>, history_commit: u64 },
+    /// Answered when the rows of all moved sagas are gone.
+    Settle { reply: Reply<()> },
     /// These sagas are to be deleted from the history; answers those that may be.
-    Condemn { sagas: Vec<(SagaId, Head)>, reply: Reply<Vec<SagaId>> },
+    Condemn { sagas: Vec<Condemned>, reply: Reply<Vec<SagaId>> },
     /// These sagas are deleted from the history.
     Deleted { sagas: Vec<SagaId>, history_commit: u64, reply: Reply<()> },
     /// The end.
@@ -56,17 +60,32 @@ pub struct Moved {
     pub id: SagaId,
     /// The last fact that was copied.
     pub seq: u64,
-    /// The keys of the rows that were copied.
-    pub rows: Vec<(Family, Vec<u8>)>,
+    /// The keys of its rows in the open database.
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// A saga that is to be deleted.
+#[derive(Debug)]
+pub struct Condemned {
+    pub summary: Summary,
+    /// Outbox records in its journal.
+    pub outbox: u32,
 }
 
 impl Request {
-    fn bytes(&self) -> usize {
+    /// Saga writes in it.
+    pub fn writes(&self) -> usize {
+        if let Request::Commit { writes, .. } = self { writes.len() } else { 0 }
+    }
+
+    /// About how much it adds to a batch.
+    pub fn bytes(&self) -> usize {
         match self {
             Request::Commit { writes, .. } => writes.iter().map(Prepared::bytes).sum(),
             Request::Put { content, .. } => content.len(),
             Request::Delete { .. }
             | Request::Moved { .. }
+            | Request::Settle { .. }
             | Request::Condemn { .. }
             | Request::Deleted { .. }
             | Request::Close => 0,
@@ -88,7 +107,7 @@ struct Stage {
     /// Entries as they will be; `None` for those that were moved to the history.
     entries: HashMap<SagaId, Option<Entry>>,
     counted: BTreeSet<(DefinitionName, Version, SagaStatus)>,
-    ended: Vec<SagaId>,
+    ended: Vec<Ended>,
     writes: u64,
     answers: Vec<Answer>,
 }
@@ -104,19 +123,17 @@ pub struct Writer {
     pub parts: HashMap<Vec<u8>, u16>,
     /// Sagas on their way out of the history: they take no writes.
     pub deleting: HashSet<SagaId>,
+    pub kinds: Kinds,
+    pub warm: Warm,
+    /// Sagas in the history whose rows here are not gone yet.
+    pub moved: Vec<Moved>,
+    pub gather: Gather,
 }
 
 impl Writer {
     /// Works until it is told to close or every handle is gone.
     pub fn run(mut self) {
-        while let Some(first) = self.requests.blocking_recv() {
-            let mut group = VecDeque::from([first]);
-            let mut bytes = group.iter().map(Request::bytes).sum::<usize>();
-            while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(next) = self.requests.try_recv() else { break };
-                bytes += next.bytes();
-                group.push_back(next);
-            }
+        while let Some(mut group) = self.gather.next(&mut self.requests) {
             let closing = group.iter().any(|request| matches!(request, Request::Close));
             // A request that is dropped unanswered tells its caller to ask what has become of the
             // store: so that must be known before anything is dropped.
@@ -139,8 +156,16 @@ impl Writer {
     }
 
     fn commit_group(&mut self, group: &mut VecDeque<Request>, stage: &mut Stage) -> Result<(), StoreError> {
+        self.warm.cool();
+        let settling = |request: &Request| matches!(request, Request::Settle { .. } | Request::Close);
+        let settling = group.iter().any(settling);
         while let Some(request) = group.pop_front() {
             self.stage_request(stage, request);
+        }
+        if settling || !stage.changes.is_empty() {
+            for moved in std::mem::take(&mut self.moved) {
+                self.stage_moved(stage, moved);
+            }
         }
         if !stage.changes.is_empty() {
             self.tail.commit += 1;
@@ -187,13 +212,11 @@ impl Writer {
                 self.delete_record(stage, family, &key);
                 stage.answers.push(Answer::Done(reply));
             }
-            Request::Moved { sagas, history_commit, reply } => {
+            Request::Moved { sagas, history_commit } => {
                 self.tail.history_commit = self.tail.history_commit.max(history_commit);
-                for moved in sagas {
-                    self.stage_moved(stage, moved);
-                }
-                stage.answers.push(Answer::Done(reply));
+                self.moved.extend(sagas);
             }
+            Request::Settle { reply } => stage.answers.push(Answer::Done(reply)),
             Request::Condemn { sagas, reply } => {
                 let sagas = self.stage_condemned(stage, sagas);
                 stage.answers.push(Answer::Condemned(reply, sagas));
@@ -214,27 +237,20 @@ impl Writer {
     fn entry(&self, stage: &Stage, id: &SagaId) -> Option<Entry> {
         match stage.entries.get(id) {
             Some(staged) => staged.clone(),
-            None => self.shared.live.read().get(id).cloned(),
+            None => self.shared.live.read().get(id),
         }
     }
 
     /// A saga that is not in the open database may be in the history.
-    fn entry_of_history(&self, id: &SagaId) -> Result<Option<Entry>, StoreError> {
-        let head = super::read::known(self.shared.history()?, id)?;
-        Ok(head.map(|head| Entry {
-            first_seq: head.seq + 1,
-            seq: head.seq,
-            created_at: head.created_at,
-            updated_at: head.ended_at,
-            status: head.status,
-            definition: head.definition,
-            version: head.version,
-            bytes: head.bytes,
-            lasting: 0,
-            place_parts: 0,
-            far_wake: None,
-            outbox: Vec::new(),
-            damage: None,
+    fn entry_of_history(&mut self, id: &SagaId) -> Result<Option<Entry>, StoreError> {
+        if self.shared.fresh.read().surely_new(id) {
+            return Ok(None);
+        }
+        let past = past(self.shared.history()?, id)?;
+        Ok(past.map(|Past { summary, bytes, outbox }| {
+            let kind = self.kinds.of(&summary.definition, summary.version);
+            let entry = Entry::unwritten(summary.created_at, kind, summary.status, summary.seq + 1);
+            Entry { bytes, outbox, ..entry }
         }))
     }
 
@@ -247,7 +263,7 @@ impl Writer {
             None => self.entry_of_history(&write.id).map_err(|_| write.id.clone())?,
         };
         let seq = entry.as_ref().map_or(0, |entry| entry.seq);
-        let damaged = entry.as_ref().is_some_and(|entry| entry.damage.is_some());
+        let damaged = self.shared.live.read().damage(&write.id).is_some();
         let moved_in_time = entry.as_ref().is_some_and(|entry| entry.created_at != write.created_at);
         if seq != write.expected_seq || damaged || moved_in_time {
             return Err(write.id);
@@ -255,54 +271,78 @@ impl Writer {
         stage.writes += 1;
         let lock = std::mem::replace(&mut write.lock, PreparedLock::Keep);
         self.stage_lock(stage, lock);
-        let in_history_only = entry.as_ref().is_some_and(|entry| entry.place_parts == 0);
-        if in_history_only && write.journal.is_empty() {
-            return Ok(());
-        }
         let before = entry.as_ref().map(|entry| entry.status);
-        let mut next = entry.unwrap_or_else(|| write.first_entry());
+        let ended_before = before.is_some_and(SagaStatus::is_terminal);
+        let mut next = entry.unwrap_or_else(|| self.first_entry(&write));
         if before != Some(write.status) {
-            let now = Some(write.status);
-            recount(&mut self.counters, &next.definition, next.version, before, now);
+            let (Kind { definition, version }, now) = (next.kind.as_ref(), Some(write.status));
+            recount(&mut self.counters, definition, *version, before, now);
             for status in before.into_iter().chain(now) {
-                stage.counted.insert((next.definition.clone(), next.version, status));
+                stage.counted.insert((definition.clone(), *version, status));
             }
         }
-        let rows = &mut self.tail.rows;
-        stage.changes.insert(rows, Family::Journal, write.journal);
-        if next.lasting != write.lasting || next.place_parts == 0 {
-            let parts = u16::try_from(write.place.len()).unwrap_or(u16::MAX);
-            let key = keys::open_place(write.created_at, &write.id);
-            stage.changes.replace(rows, Family::Place, &key, write.place, next.place_parts);
-            (next.place_parts, next.lasting) = (parts, write.lasting);
-        }
-        if next.far_wake != write.far_wake {
-            if let Some(wake) = next.far_wake {
-                let key = frame::part_key(&keys::wake(wake, &write.id), 0);
-                stage.changes.remove(rows, Family::Wake, key);
-            }
-            if let Some(wake) = write.far_wake {
-                stage.changes.insert(rows, Family::Wake, frame::seal(&keys::wake(wake, &write.id), &[]));
-            }
-            next.far_wake = write.far_wake;
-        }
-        for seq in &write.emitted {
-            let number = self.tail.next_outbox;
-            self.tail.next_outbox += 1;
-            self.tail.outbox_records += 1;
-            next.outbox.push(number);
-            let content = encode_outbox(&write.id, *seq);
-            stage.changes.insert(rows, Family::Outbox, frame::seal(&keys::outbox(number), &content));
-        }
-        next.seq = write.last_seq;
-        next.updated_at = write.updated_at;
+        next.wake = write.wake;
         next.status = write.status;
-        next.bytes += write.journal_bytes;
+        next.bytes += write.facts.len() as u64;
+        next.outbox += write.outbox;
+        self.tail.outbox_records += u64::from(write.outbox);
+        let rows = self.stage_record(stage, &mut next, &write, ended_before);
         if write.status.is_terminal() {
-            stage.ended.push(write.id.clone());
+            // What ends now, whole in one record, is certainly not in the history yet.
+            let whole = !ended_before && next.record_seq == 1;
+            stage.ended.push(Ended { id: write.id.clone(), seq: next.seq, rows: whole.then_some(rows) });
+            self.warm.forget(&write.id);
         }
         stage.entries.insert(write.id, Some(next));
         Ok(())
+    }
+
+    /// The entry of a new saga, before its first write.
+    fn first_entry(&mut self, write: &Prepared) -> Entry {
+        let mut fresh = self.shared.fresh.write();
+        fresh.note(&write.id);
+        self.tail.newest = fresh.newest();
+        let kind = self.kinds.of(&write.definition, write.version);
+        Entry::unwritten(write.created_at, kind, write.status, 1)
+    }
+
+    /// Writes the saga's last record anew with the facts of this write, or begins the next one;
+    /// its rows.
+    ///
+    /// An ended saga's records stay as they are: they may be in the history already.
+    fn stage_record(
+        &mut self,
+        stage: &mut Stage,
+        entry: &mut Entry,
+        write: &Prepared,
+        ended_before: bool,
+    ) -> Vec<Row> {
+        let old = if ended_before { None } else { self.warm.take(&write.id) };
+        if entry.parts > 0 && old.is_none() {
+            (entry.record_seq, entry.parts, entry.record_sum) = (entry.seq + 1, 0, 0);
+        }
+        entry.seq = write.last_seq;
+        let facts = old.map_or_else(|| write.facts.clone(), |old| [&old[..], &write.facts].concat());
+        let record = Record {
+            bytes: entry.bytes,
+            outbox: entry.outbox,
+            far_wake: entry.wake.far,
+            summary: &write.summary,
+            facts: &facts,
+        };
+        let key = keys::saga(&write.id, entry.record_seq);
+        let rows = frame::seal(&key, &record.encode());
+        stage.changes.replace(&mut self.tail.rows, Family::Saga, &key, rows.clone(), entry.parts);
+        let sum = sum_of(&rows);
+        let grown = sum.wrapping_sub(entry.record_sum);
+        self.tail.sum = self.tail.sum.wrapping_add(grown);
+        entry.sum = entry.sum.wrapping_add(grown);
+        entry.record_sum = sum;
+        entry.parts = u16::try_from(rows.len()).unwrap_or(u16::MAX);
+        if facts.len() < RECORD_FULL_BYTES {
+            self.warm.keep(&write.id, facts);
+        }
+        rows
     }
 
     fn stage_lock(&mut self, stage: &mut Stage, lock: PreparedLock) {
@@ -346,28 +386,28 @@ impl Writer {
     fn stage_moved(&mut self, stage: &mut Stage, moved: Moved) {
         let Some(entry) = self.entry(stage, &moved.id) else { return };
         if entry.seq != moved.seq {
-            stage.ended.push(moved.id);
+            stage.ended.push(Ended { id: moved.id, seq: entry.seq, rows: None });
             return;
         }
         // Readers must look into the history before the rows here are gone.
         self.shared.live.write().remove(&moved.id);
-        for (family, key) in moved.rows {
-            stage.changes.remove(&mut self.tail.rows, family, key);
+        for key in moved.rows {
+            stage.changes.remove(&mut self.tail.rows, Family::Saga, key);
         }
-        let key = keys::open_place(entry.created_at, &moved.id);
-        stage.changes.remove_record(&mut self.tail.rows, Family::Place, &key, entry.place_parts);
+        self.tail.sum = self.tail.sum.wrapping_sub(entry.sum);
         stage.entries.insert(moved.id, None);
     }
 
-    fn stage_condemned(&mut self, stage: &mut Stage, sagas: Vec<(SagaId, Head)>) -> Vec<SagaId> {
+    fn stage_condemned(&mut self, stage: &mut Stage, sagas: Vec<Condemned>) -> Vec<SagaId> {
         let mut condemned = Vec::with_capacity(sagas.len());
-        for (id, head) in sagas {
+        for Condemned { summary, outbox } in sagas {
+            let Summary { id, definition, version, status, .. } = summary;
             if self.entry(stage, &id).is_some() || self.deleting.contains(&id) {
                 continue;
             }
-            recount(&mut self.counters, &head.definition, head.version, Some(head.status), None);
-            stage.counted.insert((head.definition, head.version, head.status));
-            self.tail.outbox_records = self.tail.outbox_records.saturating_sub(head.outbox.len() as u64);
+            recount(&mut self.counters, &definition, version, Some(status), None);
+            stage.counted.insert((definition, version, status));
+            self.tail.outbox_records = self.tail.outbox_records.saturating_sub(u64::from(outbox));
             let rows = frame::seal(&keys::deleting(&id), &[]);
             stage.changes.insert(&mut self.tail.rows, Family::Deleting, rows);
             self.deleting.insert(id.clone());
@@ -400,4 +440,8 @@ impl Writer {
             self.shared.queue.ended(ended, MOVE_URGENT_SAGAS);
         }
     }
+}
+
+fn sum_of(rows: &[Row]) -> u32 {
+    rows.iter().fold(0, |sum, (_, value)| sum.wrapping_add(stored_checksum(value)))
 }

@@ -294,6 +294,12 @@ fn far(write: SagaWrite, wake: i64) -> SagaWrite {
     SagaWrite { far_wake: Some(Timestamp(wake)), ..write }
 }
 
+fn resting(write: SagaWrite, wake: i64) -> SagaWrite {
+    let mut write = far(write, wake);
+    write.summary.rests = true;
+    write
+}
+
 pub(crate) async fn far_wake_ups_come_due_in_order<B: Bench>() {
     let bench = B::create().await;
     let base = i64::try_from(FAR_WAKE.as_millis()).unwrap();
@@ -314,8 +320,10 @@ pub(crate) async fn far_wake_ups_come_due_in_order<B: Bench>() {
 
 pub(crate) async fn open_sagas_come_in_pages<B: Bench>() {
     let bench = B::create().await;
-    let mut batch: Vec<_> = (0..5).map(|n| start(&format!("near{n}"), n)).collect();
-    batch.extend((0..5).map(|n| far(start(&format!("far{n}"), n), 500_000 - n)));
+    let mut batch: Vec<_> = (0..4).map(|n| start(&format!("near{n}"), n)).collect();
+    // Something else may happen to it before its wake-up comes.
+    batch.push(far(start("near4", 4), 400_000));
+    batch.extend((0..5).map(|n| resting(start(&format!("far{n}"), n), 500_000 - n)));
     let ended = start("ended", 1);
     batch.push(ended.clone());
     batch.push(end(&ended));

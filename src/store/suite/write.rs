@@ -53,6 +53,7 @@ pub(crate) fn start_of(name: &str, text: &str, created_at: i64, input: &str) -> 
             labels: Arc::default(),
             failure: None,
             seq: 1,
+            rests: false,
         },
         status_before: None,
         far_wake: None,

@@ -200,6 +200,25 @@ async fn a_retriable_fan_out_runs_after_the_commit() -> Result<()> {
     Ok(())
 }
 
+/// Nobody has to wait for a long list: not its own clients, and not another saga beside it.
+#[tokio::test]
+async fn two_thousand_items_are_handled_in_one_saga_while_others_go_on() -> Result<()> {
+    let body = "steps:
+  - name: take
+    for_each: ${input.items}
+    concurrency: 256
+    action: { call: shop.take, input: { it: \"${item}\" } }
+    compensation: { call: shop.back }";
+    let play = Play::on(DAEMON.daemon(), body, |_| Answer::done()).await?;
+    let long = play.start("long", &items(2_000)).await?;
+    let short = play.run("short", &items(3)).await?;
+    assert_eq!(short.status(), SagaStatus::Completed);
+    let saga = play.ended(&long).await?;
+    assert_eq!((saga.status(), saga.steps.len()), (SagaStatus::Completed, 2_000));
+    assert_eq!(play.shop.calls_of(&saga.saga_id).len(), 2_000);
+    Ok(())
+}
+
 #[tokio::test]
 async fn two_hundred_items_are_handled_in_one_saga() -> Result<()> {
     let body = EACH.replace("concurrency: 3", "concurrency: 64");

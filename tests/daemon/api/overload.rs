@@ -9,8 +9,10 @@ use tonic_types::StatusExt as _;
 
 use crate::support::daemon::{Daemon, Launch};
 use crate::support::participant::{Answer, Gate};
-use crate::support::play::Play;
+use crate::support::play::{PATIENCE, Play};
 
+/// More calls in line than a participant may have before starts that need it are refused.
+const FLOOD: usize = 1_100;
 const ONE: &str = "steps: [{ name: only, action: { call: shop.do }, compensation: none }]";
 
 /// A daemon with these limits.
@@ -80,6 +82,57 @@ async fn requests_beyond_the_limit_are_refused_and_nothing_is_stored_of_them() -
     }
     gate.open();
     assert_eq!(play.ended(&id).await?.status(), SagaStatus::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn starts_are_refused_while_a_participant_is_behind_and_all_that_was_accepted_ends() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let daemon = Launch::on(&folder.path().join("data")).start()?;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let slow = Play::unregistered(&daemon, move |_| held.then(Answer::done())).await?;
+    slow.shop.register_narrow(&daemon, &slow.participant, &["do"], 1).await?;
+    // Longer than the flood takes: whatever is called holds its place until it is let go.
+    slow.define(&ONE.replace("shop.do", "shop.do, timeout: 5m")).await?;
+    let quick = Play::on(&daemon, ONE, |_| Answer::done()).await?;
+
+    // On a slow machine the line is a backlog before all have come.
+    let client = daemon.sagas();
+    let flood = (0..FLOOD).map(|n| {
+        let (mut client, request) = (client.clone(), slow.request(&n.to_string(), "{}"));
+        async move { client.start_saga(request).await.map(tonic::Response::into_inner) }
+    });
+    let answers = futures::future::join_all(flood).await;
+    let (taken, mut refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let mut accepted: Vec<String> =
+        taken.into_iter().filter_map(|answer| Some(answer.ok()?.saga?.saga_id)).collect();
+    // On a fast one it is long first, and turns out to be slow.
+    let until_refused = async {
+        while refused.is_empty() {
+            match slow.send(slow.request(&format!("late-{}", accepted.len()), "{}")).await {
+                Ok(answer) => accepted.extend(answer.saga.map(|saga| saga.saga_id)),
+                Err(status) => refused.push(Err(status)),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, until_refused).await.context("nothing is ever refused")?;
+    for status in refused.into_iter().filter_map(Result::err) {
+        overloaded(&status);
+        assert!(status.message().contains(&slow.participant), "{status:?}");
+    }
+
+    let first = accepted[0].rsplit('/').next().unwrap_or_default();
+    let again = slow.send(slow.request(first, "{}")).await?;
+    assert!(again.existed, "a repeated start needs no room");
+    assert_eq!(quick.run("a", "{}").await?.status(), SagaStatus::Completed, "it calls somebody else");
+    assert_eq!(slow.shop.calls().len(), 1, "one at a time");
+
+    gate.open();
+    for id in &accepted {
+        assert_eq!(slow.ended(id).await?.status(), SagaStatus::Completed);
+    }
+    assert_eq!(slow.run("after", "{}").await?.status(), SagaStatus::Completed);
     Ok(())
 }
 

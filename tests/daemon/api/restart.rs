@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use sagad::proto::complete_step_request::Outcome;
 use sagad::proto::{
-    CompleteStepRequest, Done, RepairAct, RetireDefinitionRequest, SagaStatus, StartSagaRequest, StepStatus,
-    WaitFor,
+    CompleteStepRequest, Done, ListSagasRequest, RepairAct, RetireDefinitionRequest, SagaStatus,
+    StartSagaRequest, StepStatus, WaitFor,
 };
 use tonic::Code;
 
 use crate::support::daemon::{Daemon, Launch};
 use crate::support::participant::{Answer, Call, Gate, Participant};
 use crate::support::play::{Play, failure_code, step};
+
+/// Sagas that wait for an hour.
+const RESTING: usize = 20;
+/// The pause between two looks at the daemon's figures.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long the figures may take to come right.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A definition and its participant, whose daemon can be taken from under them.
 struct Stage {
@@ -119,6 +126,50 @@ async fn a_token_given_before_a_restart_is_good_after_it() -> Result<()> {
                 (saga.status(), step(&saga, "work").output_json.as_str()),
                 (SagaStatus::Completed, "7")
             );
+            Ok(())
+        })
+        .await
+}
+
+#[tokio::test]
+async fn what_rests_for_long_is_left_in_the_store_and_is_listed_as_ever() -> Result<()> {
+    let body =
+        "steps: [{ name: work, pending: { interval: 1h }, action: { call: shop.do }, compensation: none }]";
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let mut stage = Stage::set(body, move |call| {
+        if call.saga.ends_with("busy") { held.then(Answer::done()) } else { Answer::Pending(None) }
+    })
+    .await?;
+    stage
+        .act(async |play| {
+            for n in 0..RESTING {
+                let id = play.start(&format!("resting-{n}"), "{}").await?;
+                play.until(&id, |saga| step(saga, "work").next_attempt_at.is_some()).await?;
+            }
+            play.start("busy", "{}").await
+        })
+        .await?;
+    stage.kill_and_start_again()?;
+    stage
+        .act(async |play| {
+            let busy = play.id("busy");
+            let one_is_in_memory = async {
+                while !play.daemon.page("/metrics").await?.1.contains("\nsagad_sagas_resident 1\n") {
+                    play.wait(&busy, WaitFor::Ended, LOOK).await?;
+                }
+                anyhow::Ok(())
+            };
+            let seen = tokio::time::timeout(PATIENCE, one_is_in_memory).await;
+            seen.context("those that rest were taken into memory")??;
+            let all = ListSagasRequest {
+                filter: format!("definition = {:?}", play.name),
+                ..ListSagasRequest::default()
+            };
+            let listed = play.daemon.sagas().list_sagas(all).await?.into_inner().sagas;
+            assert_eq!(listed.len(), RESTING + 1);
+            gate.open();
+            assert_eq!(play.ended(&busy).await?.status(), SagaStatus::Completed);
             Ok(())
         })
         .await

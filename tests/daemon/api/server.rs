@@ -26,18 +26,6 @@ static DAEMON: Shared = Shared::new();
 
 const ONE: &str = "steps: [{ name: only, action: { call: shop.do }, compensation: none }]";
 
-async fn page(path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(&DAEMON.daemon().http).await?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n").as_bytes())
-        .await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let code = answer.split(' ').nth(1).context("a status")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    Ok((code, body))
-}
-
 async fn reflect(question: MessageRequest) -> Result<MessageResponse> {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
     let mut client = ServerReflectionClient::new(DAEMON.daemon().channel());
@@ -128,10 +116,10 @@ async fn what_later_versions_will_serve_is_not_there() -> Result<()> {
 #[tokio::test]
 async fn the_pages_tell_life_readiness_and_figures() -> Result<()> {
     still_serves().await?;
-    assert_eq!(page("/healthz").await?.0, 200);
-    assert_eq!(page("/readyz").await?.0, 200);
-    assert_eq!(page("/no-such-page").await?.0, 404);
-    let (code, figures) = page("/metrics").await?;
+    assert_eq!(DAEMON.daemon().page("/healthz").await?.0, 200);
+    assert_eq!(DAEMON.daemon().page("/readyz").await?.0, 200);
+    assert_eq!(DAEMON.daemon().page("/no-such-page").await?.0, 404);
+    let (code, figures) = DAEMON.daemon().page("/metrics").await?;
     assert_eq!(code, 200);
     assert!(figures.contains("# TYPE sagad_") && figures.trim_end().ends_with("# EOF"), "{figures}");
     Ok(())
@@ -164,7 +152,7 @@ async fn clients_that_connect_and_say_nothing_hold_nobody_up() -> Result<()> {
         idle.push(TcpStream::connect(&DAEMON.daemon().http).await?);
     }
     still_serves().await?;
-    assert_eq!(page("/healthz").await?.0, 200);
+    assert_eq!(DAEMON.daemon().page("/healthz").await?.0, 200);
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use sagad::proto::definition_service_client::DefinitionServiceClient;
 use sagad::proto::operations_service_client::OperationsServiceClient;
 use sagad::proto::registry_service_client::RegistryServiceClient;
 use sagad::proto::saga_service_client::SagaServiceClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a daemon may take to say that it is ready.
@@ -142,6 +144,18 @@ impl Daemon {
     /// A client of `OperationsService`.
     pub fn operations(&self) -> OperationsServiceClient<Channel> {
         OperationsServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_MAX_BYTES)
+    }
+
+    /// The status and the body of a page on its HTTP port.
+    pub async fn page(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.http).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let code = answer.split(' ').nth(1).context("a status")?.parse()?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        Ok((code, body))
     }
 
     /// Kills it as hard as can be and waits until it is gone.

@@ -138,6 +138,17 @@ impl Participant {
 
     /// Registers it with the daemon under `name` for `actions`.
     pub async fn register(&self, daemon: &Daemon, name: &str, actions: &[&str]) -> Result<String> {
+        self.register_narrow(daemon, name, actions, 0).await
+    }
+
+    /// The same, for so many calls at a time; 0 for the daemon's default.
+    pub async fn register_narrow(
+        &self,
+        daemon: &Daemon,
+        name: &str,
+        actions: &[&str],
+        max_in_flight: u32,
+    ) -> Result<String> {
         let request = RegisterHandlersRequest {
             participant: name.to_owned(),
             endpoint: format!("http://{}", self.address),
@@ -146,7 +157,7 @@ impl Participant {
                 .iter()
                 .map(|a| HandlerAction { name: (*a).to_owned(), ..Default::default() })
                 .collect(),
-            max_in_flight: 0,
+            max_in_flight,
             ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
         };
         Ok(daemon.registry().register_handlers(request).await?.into_inner().registration_id)

@@ -1,0 +1,219 @@
+//! One HTTP/2 connection to an endpoint: made at the first call, shared by all calls that run, and
+//! made again once it is broken.
+//!
+//! A call writes its own frames and is woken by its own answer. Beside the calls there is one task
+//! a connection, which moves bytes between frames and socket.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use h2::RecvStream;
+use h2::client::SendRequest;
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::handlers::Endpoint;
+use crate::tasks::{Death, Tasks};
+
+/// Longest time for a connection to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The operating system asks a silent peer for a sign of life after this time, and gives it up after
+/// [`KEEP_ALIVE_PROBES`] further ones without an answer. Pings of HTTP/2 would do the same faster,
+/// but gRPC servers take more than one in five minutes for abuse and close the connection under the
+/// calls in flight.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(10);
+/// The time between two such questions.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How many of them go without an answer.
+const KEEP_ALIVE_PROBES: u32 = 3;
+/// Flow-control window of one call, in bytes: an answer of the largest size fits.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Flow-control window of one connection, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Longest list of headers in an answer, in bytes.
+const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
+/// What participants read of their caller.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("sagad/", env!("CARGO_PKG_VERSION")));
+
+/// A connection that is being made, is there, or could not be made.
+type Connecting = Shared<BoxFuture<'static, Result<SendRequest<Bytes>, Status>>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Line {
+    endpoint: Endpoint,
+    tasks: Tasks,
+    current: Mutex<Current>,
+}
+
+/// The connection, and how many were given up before it.
+#[derive(Debug, Clone)]
+struct Current {
+    connecting: Connecting,
+    generation: u64,
+}
+
+/// A call that has no answer yet. If it is dropped so, its connection is given up: whatever swallowed
+/// the call may swallow the next one too. Other calls on it go on.
+pub(super) struct Unanswered<'a> {
+    line: &'a Line,
+    generation: u64,
+    is_answered: bool,
+}
+
+impl Line {
+    /// Connects to nothing yet.
+    pub(super) fn new(endpoint: &Endpoint, tasks: &Tasks) -> Self {
+        let connecting = connect(endpoint.clone(), tasks.clone()).boxed().shared();
+        let current = Mutex::new(Current { connecting, generation: 0 });
+        Self { endpoint: endpoint.clone(), tasks: tasks.clone(), current }
+    }
+
+    /// The means to send one call, over a connection that is not known to be broken.
+    ///
+    /// # Errors
+    /// No connection could be made: nothing was sent.
+    pub(super) async fn open(&self) -> Result<(Exchange, Unanswered<'_>), Status> {
+        loop {
+            let Current { connecting, generation } = self.current.lock().clone();
+            let is_old = connecting.peek().is_some();
+            let mut connected = connecting.await;
+            if let Ok(requests) = connected {
+                connected = requests.ready().await.map_err(Status::from);
+            }
+            match connected {
+                Ok(requests) => {
+                    let unanswered = Unanswered { line: self, generation, is_answered: false };
+                    return Ok((Exchange(requests), unanswered));
+                }
+                // It broke, or was closed in good order, since it was used last.
+                Err(_) if is_old => self.give_up(generation),
+                Err(status) => {
+                    self.give_up(generation);
+                    return Err(status);
+                }
+            }
+        }
+    }
+
+    /// Has the next call make a new connection.
+    fn give_up(&self, generation: u64) {
+        let mut current = self.current.lock();
+        if current.generation == generation {
+            let connecting = connect(self.endpoint.clone(), self.tasks.clone()).boxed().shared();
+            *current = Current { connecting, generation: generation + 1 };
+        }
+    }
+}
+
+impl Unanswered<'_> {
+    /// The call has its answer, whatever that says.
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.line.give_up(self.generation);
+        }
+    }
+}
+
+async fn connect(endpoint: Endpoint, tasks: Tasks) -> Result<SendRequest<Bytes>, Status> {
+    let made = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority())).await;
+    let socket = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let socket = socket.and_then(|socket| set_up(&socket).map(|()| socket));
+    let socket = socket.map_err(|error| Status::unavailable(format!("connect to {endpoint}: {error}")))?;
+    let (requests, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_LIST_MAX_BYTES)
+        .handshake(socket)
+        .await?;
+    let stop = tasks.stopping();
+    tasks.spawn("connection to a participant", Death::Logged, async move {
+        tokio::select! {
+            // Every call on it hears of the error itself.
+            _ended = connection => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    Ok(requests)
+}
+
+fn set_up(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE_TIME)?;
+    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_PROBES)?;
+    Ok(())
+}
+
+/// Sends one request over a connection, for the generated client.
+pub(super) struct Exchange(SendRequest<Bytes>);
+
+impl Service<Request<Body>> for Exchange {
+    type Response = Response<AnswerBody>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.0.poll_ready(cx).map_err(Status::from)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut requests = self.0.clone();
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            head.headers.insert(USER_AGENT, AGENT);
+            let message = body.collect().await?.to_bytes();
+            let (answer, mut sending) = requests.send_request(Request::from_parts(head, ()), false)?;
+            sending.send_data(message, true)?;
+            Ok(answer.await?.map(AnswerBody))
+        })
+    }
+}
+
+/// The body of an answer.
+pub(super) struct AnswerBody(RecvStream);
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if let Some(data) = std::task::ready!(self.0.poll_data(cx)) {
+            let frame = data.and_then(|data| {
+                self.0.flow_control().release_capacity(data.len())?;
+                Ok(Frame::data(data))
+            });
+            return Poll::Ready(Some(frame));
+        }
+        let trailers = std::task::ready!(self.0.poll_trailers(cx));
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
