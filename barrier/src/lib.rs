@@ -14,7 +14,7 @@
 //!
 //! The effect belongs in the participant's database: `act` and `undo` hand out the transaction that
 //! also holds the row. For an effect outside of it (a mail, a bank) `act_outside` and `undo_outside`
-//! commit the intent first; what that can and cannot promise is in `docs/barrier.md`.
+//! commit the intent first; what that can and cannot promise is in `README.md`.
 //!
 //! [`postgres::Barrier`] and [`sqlite::Barrier`] are behind the features `postgres` and `sqlite`.
 

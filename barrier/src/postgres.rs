@@ -149,8 +149,8 @@ impl Barrier {
         Ok(!rows.is_empty())
     }
 
-    /// Deletes the settled rows made before a time, which must be safe: see "Deleting old rows" in
-    /// `docs/barrier.md`. It goes in small transactions.
+    /// Deletes the settled rows made before a time, which must be safe: see "Deleting old rows" in the
+    /// README. It goes in small transactions.
     pub async fn purge(&self, client: &Client, before: SystemTime) -> Result<Purged, Error<Infallible>> {
         let before = before.duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);

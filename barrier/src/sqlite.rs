@@ -141,8 +141,8 @@ impl Barrier {
         reopened.map_err(|source| store("reopen a refused compensation", source))
     }
 
-    /// Deletes the settled rows made before a time, which must be safe: see "Deleting old rows" in
-    /// `docs/barrier.md`. It goes in small transactions.
+    /// Deletes the settled rows made before a time, which must be safe: see "Deleting old rows" in the
+    /// README. It goes in small transactions.
     pub fn purge(&self, connection: &Connection, before: SystemTime) -> Result<Purged, Error<Infallible>> {
         let before = before.duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);

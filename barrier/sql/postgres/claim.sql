@@ -6,7 +6,7 @@
 -- $7 lease number and $8 lease in milliseconds: 1 and the lease for an effect outside the database,
 -- otherwise 0 and null.
 INSERT INTO sagad_barrier (action_key, saga_id, step, action, undo_key, undo, undo_text, lease_no, lease_until)
-VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $6 = 'done' THEN '' END,
-        $7, clock_timestamp() + $8 * interval '1 millisecond')
+VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, CASE WHEN $6 = 'done' THEN '' END,
+        $7::bigint, clock_timestamp() + $8::bigint * interval '1 millisecond')
 ON CONFLICT (action_key) DO NOTHING
 RETURNING action_key

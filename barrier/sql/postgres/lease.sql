@@ -2,7 +2,7 @@
 -- reported back had its effect. $1 action key, $2 the new lease number (the one read, plus 1),
 -- $3 milliseconds, $4 'started' and $5 the compensation's key before an undo, otherwise null.
 UPDATE sagad_barrier
-SET lease_no = $2, lease_until = clock_timestamp() + $3 * interval '1 millisecond',
-    undo = COALESCE($4, undo), undo_key = COALESCE($5, undo_key)
-WHERE action_key = $1 AND lease_no = $2 - 1
+SET lease_no = $2::bigint, lease_until = clock_timestamp() + $3::bigint * interval '1 millisecond',
+    undo = COALESCE($4::text, undo), undo_key = COALESCE($5::text, undo_key)
+WHERE action_key = $1::text AND lease_no = $2 - 1
 RETURNING action_key
