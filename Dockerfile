@@ -7,9 +7,7 @@ COPY proto ./proto
 COPY sagas ./sagas
 COPY benches ./benches
 COPY src ./src
-COPY barrier/Cargo.toml ./barrier/
-COPY barrier/sql ./barrier/sql
-COPY barrier/src ./barrier/src
+COPY barrier ./barrier
 RUN cargo build --release --locked --bin sagad --bin sagactl
 
 FROM debian:bookworm-slim

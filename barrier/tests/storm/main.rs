@@ -1,7 +1,7 @@
 //! The storm: thousands of calls, duplicated, reordered, cut short and made at the same time from many
 //! connections, against a shop in a real PostgreSQL; then every figure is checked.
 //!
-//! `SAGAD_BARRIER_CALLS` sets how many calls (5,000), `SAGAD_BARRIER_SEED` which storm.
+//! `SAGAD_BARRIER_CALLS` sets how many calls (10,000), `SAGAD_BARRIER_SEED` which storm.
 #![expect(clippy::print_stdout, reason = "the figures are the point")]
 #![expect(clippy::unwrap_used, reason = "a test may end at whatever goes wrong")]
 
@@ -18,7 +18,7 @@ use sagad_barrier::postgres::SCHEMA;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-const CALLS_DEFAULT: u64 = 5_000;
+const CALLS_DEFAULT: u64 = 10_000;
 /// Connections that make calls at the same time.
 const WORKERS: usize = 16;
 /// Each round makes the calls that got no definite answer again; this many are far more than it takes.
