@@ -18,6 +18,11 @@
 //!
 //! [`postgres::Barrier`] and [`sqlite::Barrier`] are behind the features `postgres` and `sqlite`.
 
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "what the databases have in common has no use without one")
+)]
+
 mod answer;
 mod call;
 mod error;

@@ -1,6 +1,5 @@
 //! Over SQLite.
 
-use std::fs;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Savepoint};
@@ -185,15 +184,4 @@ fn a_table_without_its_key_is_an_error_and_not_a_barrier_that_lets_all_through()
         Barrier::default().act(&mut db, &call, |_| panic!("it must not run"));
     let error = reply.unwrap_err().to_string();
     assert!(error.contains("primary key"), "{error}");
-}
-
-#[test]
-fn each_statement_is_documented_for_both_databases() {
-    let names = |dialect: &str| {
-        let folder = format!("{}/sql/{dialect}", env!("CARGO_MANIFEST_DIR"));
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(names("postgres"), names("sqlite"));
 }
