@@ -133,11 +133,38 @@ pub struct ParticipantConfig {
     /// How to call it: `sagad`.
     #[serde(default)]
     pub protocol: ProtocolName,
-    /// The names of what it offers.
-    pub actions: Vec<String>,
+    /// What it offers.
+    pub actions: Vec<ActionConfig>,
     /// Most calls at a time; 0 is 64.
     #[serde(default)]
     pub max_in_flight: u32,
+}
+
+/// One of `actions`: a name alone, or a table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "neither a name nor a table with `name`, `target`, `refused_on`, `done_on`")]
+pub enum ActionConfig {
+    /// The request says which action is meant, or its name says what to call.
+    Name(String),
+    /// An action that leads to a target.
+    Table(ActionTable),
+}
+
+/// An action that leads to a target.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionTable {
+    /// Its name: the part of `call` behind the first dot.
+    pub name: String,
+    /// What to call: `shop.stock.v1.StockService/Deduct` or `POST /path`.
+    #[serde(default)]
+    pub target: String,
+    /// Answers that count as refused, in place of the protocol's own.
+    #[serde(default)]
+    pub refused_on: Vec<String>,
+    /// Answers that count as done.
+    #[serde(default)]
+    pub done_on: Vec<String>,
 }
 
 /// The protocols by their short names.
@@ -363,7 +390,7 @@ impl Config {
                     }
                 }
                 Err(InvalidClaim(found)) => problems.extend(found.into_iter().map(|found| {
-                    let field = format!("participants[{ix}].{}", in_config(&found.field));
+                    let field = format!("participants[{ix}].{}", participant.in_file(&found.field));
                     self.source.problem(&field, found.problem, "correct the entry or leave it out")
                 })),
             }
@@ -371,12 +398,29 @@ impl Config {
     }
 }
 
-/// The name a claim's field has in an entry.
-fn in_config(field: &str) -> String {
-    if field == "participant" { "name".to_owned() } else { field.replace("].name", "]") }
+impl ActionConfig {
+    fn claimed(&self) -> ClaimedAction {
+        match self.clone() {
+            ActionConfig::Name(name) => ClaimedAction { name, ..ClaimedAction::default() },
+            ActionConfig::Table(ActionTable { name, target, refused_on, done_on }) => {
+                ClaimedAction { name, target, refused_on, done_on }
+            }
+        }
+    }
 }
 
 impl ParticipantConfig {
+    /// The name a claim's field has in this entry.
+    fn in_file(&self, field: &str) -> String {
+        let of_named = |ix: usize| matches!(self.actions.get(ix), Some(ActionConfig::Name(_)));
+        let action = field.strip_prefix("actions[").and_then(|rest| rest.split(']').next()?.parse().ok());
+        match (field, action) {
+            ("participant", _) => "name".to_owned(),
+            (_, Some(ix)) if of_named(ix) => format!("actions[{ix}]"),
+            _ => field.to_owned(),
+        }
+    }
+
     /// The same, checked.
     pub fn handlers(&self) -> Result<Handlers, InvalidClaim> {
         let protocol = match self.protocol {
@@ -384,12 +428,11 @@ impl ParticipantConfig {
             ProtocolName::Grpc => Protocol::Grpc,
             ProtocolName::Http => Protocol::Http,
         };
-        let action = |name: &String| ClaimedAction { name: name.clone(), ..ClaimedAction::default() };
         Handlers::check(&Claim {
             participant: self.name.clone(),
             endpoint: self.endpoint.clone(),
             protocol: Some(protocol),
-            actions: self.actions.iter().map(action).collect(),
+            actions: self.actions.iter().map(ActionConfig::claimed).collect(),
             max_in_flight: self.max_in_flight,
             ttl: Duration::ZERO,
         })

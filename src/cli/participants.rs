@@ -1,8 +1,9 @@
 //! `participant …`: who is called, and where.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{self, on_the_wire};
 use super::client::answer;
@@ -17,7 +18,7 @@ use crate::proto::{HandlerAction, ListParticipantsRequest, Protocol, RegisterHan
 pub enum ParticipantVerb {
     /// List participants with their registrations
     List(ListArgs),
-    /// Register one endpoint of a participant that implements sagad.v1.ParticipantService
+    /// Register one endpoint of a participant
     Register(RegisterArgs),
 }
 
@@ -36,15 +37,89 @@ pub struct RegisterArgs {
     /// The URL to call
     #[arg(long, value_name = "URL")]
     endpoint: String,
-    /// An action it offers: what follows the first dot; may be repeated
-    #[arg(long = "action", required = true, value_name = "NAME")]
+    /// How to call it
+    #[arg(long, value_enum, default_value_t = Spoken::Sagad)]
+    protocol: Spoken,
+    /// An action it offers, what follows the first dot, and what to call for it
+    /// (`deduct=shop.stock.v1.StockService/Deduct`, `deduct=POST /stock/deduct`; left out with sagad);
+    /// may be repeated
+    #[arg(long = "action", required = true, value_name = "NAME[=TARGET]")]
     actions: Vec<String>,
+    /// Answers of an action to count as refused in place of the protocol's own, such as
+    /// `deduct=NOT_FOUND,FAILED_PRECONDITION` or `deduct=404,409`; may be repeated
+    #[arg(long, value_name = "NAME=ANSWERS")]
+    refused_on: Vec<Answers>,
+    /// Answers of an action to count as done, such as `restore=NOT_FOUND`; may be repeated
+    #[arg(long, value_name = "NAME=ANSWERS")]
+    done_on: Vec<Answers>,
     /// Most calls at a time; 0: the daemon's default
     #[arg(long, default_value_t = 0, value_name = "N")]
     max_in_flight: u32,
     /// How long it lasts without being renewed, at most 1 h; 0: the daemon's default
     #[arg(long, default_value = "0", value_name = "SPAN", value_parser = args::span)]
     ttl: Duration,
+}
+
+const REFUSED_ON: &str = "--refused-on";
+const DONE_ON: &str = "--done-on";
+
+/// How a participant is called.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Spoken {
+    /// It implements sagad.v1.ParticipantService
+    Sagad,
+    /// Unary methods of an existing gRPC service
+    Grpc,
+    /// Requests with a JSON body
+    Http,
+}
+
+impl From<Spoken> for Protocol {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Sagad => Protocol::Sagad,
+            Spoken::Grpc => Protocol::Grpc,
+            Spoken::Http => Protocol::Http,
+        }
+    }
+}
+
+/// `NAME=ANSWER,ANSWER`: some answers of one action.
+#[derive(Debug, Clone)]
+struct Answers {
+    action: String,
+    answers: Vec<String>,
+}
+
+impl FromStr for Answers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (action, answers) = text.split_once('=').ok_or("write it as ACTION=ANSWER,ANSWER")?;
+        let answers = answers.split(',').map(|answer| answer.trim().to_owned()).collect();
+        Ok(Self { action: action.to_owned(), answers })
+    }
+}
+
+/// The actions as the request has them, each with its answers.
+fn offered(args: &mut RegisterArgs) -> Result<Vec<HandlerAction>, Trouble> {
+    let mut actions = Vec::new();
+    for action in &args.actions {
+        let (name, target) = action.split_once('=').unwrap_or((action, ""));
+        let (name, target) = (name.trim().to_owned(), target.trim().to_owned());
+        actions.push(HandlerAction { name, target, ..HandlerAction::default() });
+    }
+    let mut add = |flag: &str, Answers { action, answers }: Answers| {
+        let known = actions.iter_mut().find(|known| known.name == action);
+        let known =
+            known.ok_or_else(|| Trouble::Usage(format!("{flag} {action}=…: no --action has this name")))?;
+        let list = if flag == REFUSED_ON { &mut known.refused_on } else { &mut known.done_on };
+        list.extend(answers);
+        Ok::<_, Trouble>(())
+    };
+    args.refused_on.drain(..).try_for_each(|answers| add(REFUSED_ON, answers))?;
+    args.done_on.drain(..).try_for_each(|answers| add(DONE_ON, answers))?;
+    Ok(actions)
 }
 
 /// Runs one of the verbs.
@@ -68,15 +143,15 @@ async fn list(args: ListArgs, session: &Session) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-async fn register(args: RegisterArgs, session: &Session) -> Result<Exit, Trouble> {
+async fn register(mut args: RegisterArgs, session: &Session) -> Result<Exit, Trouble> {
+    let actions = offered(&mut args)?;
     let asked = format!("register participant {}", text::printable(&args.name));
     let mut client = session.daemon().await?.registry();
-    let actions = args.actions.into_iter().map(|name| HandlerAction { name, ..HandlerAction::default() });
     let request = RegisterHandlersRequest {
         participant: args.name,
         endpoint: args.endpoint,
-        protocol: Protocol::Sagad.into(),
-        actions: actions.collect(),
+        protocol: Protocol::from(args.protocol).into(),
+        actions,
         max_in_flight: args.max_in_flight,
         ttl: Some(on_the_wire(args.ttl)),
     };

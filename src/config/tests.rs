@@ -182,3 +182,22 @@ fn a_file_that_is_not_there_is_named() {
     let said = Config::load(Path::new("/no/such/sagad.toml")).unwrap_err().to_string();
     assert!(said.starts_with("/no/such/sagad.toml: cannot be read: "), "{said}");
 }
+
+#[test]
+fn an_action_is_a_name_or_a_table_with_its_target() {
+    let entry = |actions: &str| {
+        format!("[[participants]]\nname = \"stock\"\nendpoint = \"http://a:1\"\nactions = [{actions}]\n")
+    };
+    let read = |actions: &str| Config::parse(&entry(actions), Path::new("sagad.toml"));
+    let both =
+        read(r#""restore", { name = "deduct", target = "shop.Stock/Deduct", refused_on = ["NOT_FOUND"] }"#);
+    let handlers = both.unwrap().participants[0].handlers().unwrap();
+    let targets: Vec<_> = handlers.actions.iter().map(|(name, to)| (name.as_str(), &*to.target)).collect();
+    assert_eq!(targets, [("deduct", "shop.Stock/Deduct"), ("restore", "")]);
+
+    let nameless = read(r#"{ name = "a b" }"#).unwrap().validate();
+    assert_eq!(nameless[0].field, "participants[0].actions[0].name");
+    assert_eq!(nameless[0].place.map(|(line, _)| line), Some(4));
+    let misspelt = read(r#"{ name = "deduct", goal = "x" }"#).unwrap_err();
+    assert!(misspelt.problem.contains("neither a name nor a table"), "{misspelt}");
+}

@@ -3,7 +3,7 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::outcome::{no_answer_within, outcome};
+use super::outcome::no_answer_within;
 use super::registry::{Registry, Slot};
 use super::roster::{NoGrant, Verdict};
 use super::{Backlog, Dispatch, Outgoing};
@@ -43,10 +43,9 @@ impl Participants {
             let _in_flight = self.metrics.call_started();
             // The time starts here: the wait for the slot is over.
             let watch = Stopwatch::start();
-            let phase = outgoing.duty.phase;
-            let answering = slot.client(&self.tasks).call(outgoing, self.clock.now());
+            let answering = slot.client(&self.tasks).call(outgoing, slot.route(), self.clock.now());
             let outcome = match tokio::time::timeout(timeout, answering).await {
-                Ok(answer) => outcome(phase, answer),
+                Ok(outcome) => outcome,
                 Err(_passed) => no_answer_within(timeout),
             };
             let word = outcome_word(&outcome);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use thiserror::Error;
 
+use super::client::Route;
 use crate::saga::ids::{ActionName, InvalidName, ParticipantName};
 
 /// How long a registration lasts when it names no time of its own.
@@ -72,7 +73,7 @@ pub struct FieldProblem {
 }
 
 impl FieldProblem {
-    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 
@@ -122,15 +123,17 @@ pub struct ClaimedAction {
     pub done_on: Vec<String>,
 }
 
-/// Where an action leads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Where an action leads: as it was claimed, and as its protocol reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What to call; empty with [`Protocol::Sagad`].
+    /// What to call; means nothing with [`Protocol::Sagad`].
     pub target: String,
     /// Answers that count as refused.
     pub refused_on: Vec<String>,
     /// Answers that count as done.
     pub done_on: Vec<String>,
+    /// The same, read.
+    pub(super) route: Route,
 }
 
 /// `http://host:port`, and nothing behind it.
@@ -213,7 +216,7 @@ pub struct Handlers {
     /// How it is called.
     pub protocol: Protocol,
     /// What it offers; at least one.
-    pub actions: BTreeMap<ActionName, Target>,
+    pub actions: BTreeMap<ActionName, Arc<Target>>,
     /// Most calls at a time; at least 1.
     pub max_in_flight: u32,
     /// How long it lasts unless renewed.
@@ -233,7 +236,7 @@ impl Handlers {
             .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
         let protocol = check_protocol(claim.protocol)
             .map_err(|problem| problems.push(FieldProblem::new("protocol", problem)));
-        let actions = check_actions(&claim.actions, &mut problems);
+        let actions = check_actions(claim.protocol, &claim.actions, &mut problems);
         if claim.max_in_flight > MAX_IN_FLIGHT_MAX {
             problems.push(FieldProblem::new("max_in_flight", format!("must be at most {MAX_IN_FLIGHT_MAX}")));
         }
@@ -253,7 +256,7 @@ impl Handlers {
 
     /// The first action that both offer with another target.
     pub(super) fn differing_target(&self, other: &Handlers) -> Option<&ActionName> {
-        let differs = |name: &ActionName, target: &Target| {
+        let differs = |name: &ActionName, target: &Arc<Target>| {
             other.actions.get(name).is_some_and(|theirs| theirs.target != target.target)
         };
         self.actions.iter().find(|(name, target)| differs(name, target)).map(|(name, _)| name)
@@ -271,9 +274,10 @@ fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
 }
 
 fn check_actions(
+    protocol: Option<Protocol>,
     claimed: &[ClaimedAction],
     problems: &mut Vec<FieldProblem>,
-) -> BTreeMap<ActionName, Target> {
+) -> BTreeMap<ActionName, Arc<Target>> {
     let mut actions = BTreeMap::new();
     if claimed.is_empty() {
         problems.push(FieldProblem::new("actions", "name at least one action"));
@@ -301,12 +305,23 @@ fn check_actions(
                 continue;
             }
         };
+        // A missing protocol is reported by itself.
+        let Some(protocol) = protocol else { continue };
+        let route = match Route::read(protocol, action) {
+            Ok(route) => route,
+            Err(found) => {
+                let named = |found: FieldProblem| FieldProblem::new(field(&found.field), found.problem);
+                problems.extend(found.into_iter().map(named));
+                continue;
+            }
+        };
         let target = Target {
             target: action.target.clone(),
             refused_on: action.refused_on.clone(),
             done_on: action.done_on.clone(),
+            route,
         };
-        if actions.insert(name, target).is_some() {
+        if actions.insert(name, Arc::new(target)).is_some() {
             problems.push(FieldProblem::new(field("name"), "stands twice in this registration"));
         }
     }

@@ -1,6 +1,7 @@
 //! The participants as operators see them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::handlers::{Endpoint, Protocol, Target};
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
@@ -30,7 +31,7 @@ pub struct ParticipantView {
     /// Calls in flight to it.
     pub in_flight: u32,
     /// What its live registrations offer together.
-    pub actions: BTreeMap<ActionName, Target>,
+    pub actions: BTreeMap<ActionName, Arc<Target>>,
     /// Its live registrations, by endpoint.
     pub registrations: Vec<RegistrationView>,
 }

@@ -3,10 +3,12 @@
 //! ```text
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
-//!                      ├─► sagad    (the messages) ─► line (the connections of an endpoint)
-//!                      └─► outcome  (what the answer means)
+//!                      └─► client   (the endpoint, by its protocol)
+//!                            └─► sagad    (the messages) ─► line (the connections)
+//!                                  └─► outcome (what the answer means)
 //! ```
 
+mod client;
 pub mod dispatch;
 pub mod handlers;
 mod line;

@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
-use super::handlers::{Endpoint, Handlers};
+use super::client::{Client, Route};
+use super::handlers::Handlers;
 use super::listing::ParticipantView;
 use super::roster::{Asked, Grant, Lane, NoGrant, Roster, SharedClient, Verdict};
-use super::sagad::Client;
 use super::{Backlog, stored};
 use crate::clock::SharedClock;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
@@ -311,7 +311,7 @@ impl Shared {
         let participant = handlers.participant.clone();
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
-        let client = state.client_of(&handlers.endpoint);
+        let client = state.client_of(&handlers);
         let roster = state.rosters.entry(participant).or_insert_with(|| Roster::new(&self.long_lines));
         roster.put(id, handlers, expires_at, client);
         roster.turn_away(now);
@@ -341,10 +341,14 @@ impl Shared {
 }
 
 impl State {
-    /// The connections to `endpoint`: those of any lane that leads there already, or new ones.
-    fn client_of(&self, endpoint: &Endpoint) -> SharedClient {
+    /// The connections for `handlers`: those of any lane that leads there in the same way already, or
+    /// new ones.
+    fn client_of(&self, handlers: &Handlers) -> SharedClient {
         let mut lanes = self.rosters.values().flat_map(Roster::lanes);
-        let known = lanes.find(|lane| lane.handlers.endpoint == *endpoint);
+        let same = |lane: &&Lane| {
+            lane.handlers.endpoint == handlers.endpoint && lane.handlers.protocol == handlers.protocol
+        };
+        let known = lanes.find(same);
         known.map(|lane| Arc::clone(&lane.client)).unwrap_or_default()
     }
 
@@ -519,7 +523,13 @@ pub(super) struct Slot {
 impl Slot {
     /// The connections; made at the first call.
     pub(super) fn client(&self, tasks: &Tasks) -> &Client {
-        self.grant.client.get_or_init(|| Client::new(&self.grant.endpoint, tasks))
+        let Grant { endpoint, protocol, client, .. } = &self.grant;
+        client.get_or_init(|| Client::new(*protocol, endpoint, tasks))
+    }
+
+    /// What to call there.
+    pub(super) fn route(&self) -> &Route {
+        &self.grant.target.route
     }
 
     /// Gives it back with what the call says about the endpoint.

@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Backlog;
-use super::handlers::{Endpoint, Handlers};
+use super::client::Client;
+use super::handlers::{Endpoint, Handlers, Protocol, Target};
 use super::listing::{Health, ParticipantView, RegistrationView};
-use super::sagad::Client;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
 
 /// With this many calls in line the participant counts as unreachable, so that further ones are
@@ -36,8 +36,8 @@ const FAILING_AFTER: u32 = 3;
 /// The time between two trials of a failing registration.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connections to an endpoint, made at its first call. Lanes that lead to the same endpoint share
-/// them, whoever's they are: the more calls share a connection, the fewer writes and reads there are.
+/// The connections to an endpoint, made at its first call. Lanes that lead to the same endpoint in the
+/// same way share them, whoever's they are: the more calls share a connection, the fewer writes and reads there are.
 pub(super) type SharedClient = Arc<OnceLock<Client>>;
 
 /// What the end of a call says about the endpoint that was called.
@@ -110,6 +110,8 @@ impl Lane {
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) endpoint: Endpoint,
+    pub(super) protocol: Protocol,
+    pub(super) target: Arc<Target>,
     pub(super) client: SharedClient,
 }
 
@@ -206,6 +208,7 @@ impl Roster {
         self.empty_since = None;
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.handlers.endpoint == handlers.endpoint) {
             lane.id = id;
+            lane.client = client;
             lane.handlers = handlers;
             lane.expires_at = expires_at;
             // Whoever registers is alive: what its predecessor there did is no reason to wait.
@@ -257,7 +260,7 @@ impl Roster {
         }
         // A lane with room while others wait means that those wait for another action.
         if let Some(ix) = self.pick(action, now) {
-            return Ok(Asked::Granted(self.grant(ix)));
+            return Ok(Asked::Granted(self.grant(ix, action)));
         }
         if self.waiting.len() >= WAITING_PARK {
             self.waiting.retain(|waiter| !waiter.turn.is_closed());
@@ -301,7 +304,7 @@ impl Roster {
                 continue;
             };
             let waiter = self.waiting.remove(at).expect("the place in line was just looked at");
-            let grant = self.grant(ix);
+            let grant = self.grant(ix, &waiter.action);
             if waiter.turn.send(grant).is_err() {
                 self.lanes[ix].in_flight -= 1;
                 self.lanes[ix].calls -= 1;
@@ -388,13 +391,19 @@ impl Roster {
         fitting.min_by_key(|(_, lane)| rank(lane)).map(|(ix, _)| ix)
     }
 
-    fn grant(&mut self, ix: usize) -> Grant {
+    /// The right to call `action` through a lane that offers it.
+    fn grant(&mut self, ix: usize, action: &ActionName) -> Grant {
         self.picks += 1;
         let lane = &mut self.lanes[ix];
         lane.in_flight += 1;
         lane.calls += 1;
         lane.picked = self.picks;
-        Grant { endpoint: lane.handlers.endpoint.clone(), client: Arc::clone(&lane.client) }
+        Grant {
+            endpoint: lane.handlers.endpoint.clone(),
+            protocol: lane.handlers.protocol,
+            target: Arc::clone(&lane.handlers.actions[action]),
+            client: Arc::clone(&lane.client),
+        }
     }
 }
 

@@ -9,13 +9,13 @@ use tonic::{Request, Status};
 use super::Outgoing;
 use super::handlers::Endpoint;
 use super::line::{Exchange, Line};
-use super::outcome::{Answer, OUTPUT_MAX_BYTES};
+use super::outcome::{Answer, OUTPUT_MAX_BYTES, outcome};
 use crate::proto;
 use crate::proto::participant_service_client::ParticipantServiceClient;
 use crate::proto::{CompensateRequest, ExecuteRequest, ProbeRequest};
 use crate::saga::ids::Timestamp;
 use crate::saga::json::Json;
-use crate::saga::words::Phase;
+use crate::saga::words::{Outcome, Phase};
 use crate::tasks::Tasks;
 
 /// Connections to one endpoint. A single one is a bottleneck under load; the more there are, the
@@ -49,8 +49,13 @@ impl Client {
         }
     }
 
-    /// Sends the call and waits for its answer, however long it takes: the caller has the clock.
-    pub(super) async fn call(&self, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
+    /// Makes the call and says what is known after it, however long it takes: the caller has the clock.
+    pub(super) async fn call(&self, outgoing: Outgoing, now: Timestamp) -> Outcome {
+        let phase = outgoing.duty.phase;
+        outcome(phase, self.exchange(outgoing, now).await)
+    }
+
+    async fn exchange(&self, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % LINES;
         let (exchange, unanswered) = self.lines[turn].open().await?;
         let answer = send(exchange, self.origin.clone(), outgoing, now).await;

@@ -1,5 +1,7 @@
 //! A participant as operators see it.
 
+use std::sync::Arc;
+
 use super::timestamp;
 use crate::engine::participants::{Health, ParticipantView, Protocol, RegistrationView, Target};
 use crate::proto;
@@ -37,9 +39,13 @@ fn health(health: Health) -> proto::ParticipantHealth {
     }
 }
 
-fn action((name, target): (ActionName, Target)) -> proto::HandlerAction {
-    let Target { target, refused_on, done_on } = target;
-    proto::HandlerAction { name: name.to_string(), target, refused_on, done_on }
+fn action((name, target): (ActionName, Arc<Target>)) -> proto::HandlerAction {
+    proto::HandlerAction {
+        name: name.to_string(),
+        target: target.target.clone(),
+        refused_on: target.refused_on.clone(),
+        done_on: target.done_on.clone(),
+    }
 }
 
 fn registration(view: RegistrationView) -> proto::Registration {

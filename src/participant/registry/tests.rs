@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
-use crate::participant::handlers::tests::handlers;
+use crate::participant::handlers::Endpoint;
+use crate::participant::handlers::tests::{claim, handlers};
 use crate::participant::listing::Health;
 use crate::participant::roster::{LINE_LONG, LINE_SLOW, WAITING_PARK};
 
@@ -86,9 +87,9 @@ async fn the_same_endpoint_again_replaces_and_keeps_its_id() {
 #[tokio::test]
 async fn two_targets_for_one_action_are_refused() {
     let (_, registry) = fresh();
-    let mut first = handlers("stock", STOCK, &["deduct"]);
-    first.actions.entry(action("deduct")).or_default().target = "shop.Stock/Deduct".into();
-    register(&registry, first).await;
+    let mut first = claim("stock", STOCK, &["deduct"]);
+    first.actions[0].target = "shop.Stock/Deduct".into();
+    register(&registry, Handlers::check(&first).unwrap()).await;
     let second = handlers("stock", STOCK_TOO, &["deduct"]);
     let error = registry.prepare(second).await.err().unwrap();
     assert!(matches!(error, RegistryError::Precondition(why) if why.contains("stock.deduct")));
