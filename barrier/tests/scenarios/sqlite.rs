@@ -72,7 +72,7 @@ fn play(
 }
 
 pub fn far_ahead() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_hours(876000)
+    SystemTime::UNIX_EPOCH + Duration::from_hours(876_000)
 }
 
 #[test]
