@@ -271,8 +271,8 @@ async fn an_empty_store_lists_nothing() -> Result<()> {
         (0, 0, true, "")
     );
     let asked = std::time::SystemTime::now();
-    let stats = daemon.operations().get_stats(GetStatsRequest {}).await?.into_inner();
-    let since = std::time::SystemTime::try_from(stats.oldest_open_started_at.context("always set")?)?;
+    let figures = daemon.operations().get_stats(GetStatsRequest {}).await?.into_inner();
+    let since = std::time::SystemTime::try_from(figures.oldest_open_started_at.context("always set")?)?;
     let apart = since.duration_since(asked).unwrap_or_else(|error| error.duration());
     assert!(apart < std::time::Duration::from_mins(1), "nothing is open, so no call was made before now");
     let status = daemon.sagas().start_saga(StartSagaRequest::default()).await.unwrap_err();
