@@ -77,6 +77,10 @@ bench-history N="5000000":
 bench-parts *args:
     cargo bench --locked --bench parts -- {{args}}
 
+# The bench with another engine below the store, `fjall` or `log`; see docs/performance.md.
+bench-engine engine *args:
+    .ci/bench-engine {{engine}} {{args}}
+
 # Samples the daemon's processor time under order3 at 64 in flight: target/profile.svg.
 profile seconds="20":
     .ci/profile {{seconds}}

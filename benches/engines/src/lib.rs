@@ -1,5 +1,5 @@
 //! The part of sled's interface that the store uses, over other engines. Which one the environment
-//! variable `SAGAD_BENCH_ENGINE` says:
+//! variable `BENCH_ENGINE` says:
 //!
 //! - `fjall`: an LSM tree with a journal; its journal's fsync is what makes a batch durable.
 //! - `log`: every batch is appended to one file, and the rows lie in an ordered map in memory. No
@@ -146,11 +146,11 @@ impl Config {
         std::fs::create_dir_all(&self.path)?;
         let data = std::fs::File::options().append(true).create(true).open(self.path.join("db"))?;
         std::fs::write(self.path.join("conf"), "")?;
-        let name = std::env::var("SAGAD_BENCH_ENGINE").unwrap_or_default();
+        let name = std::env::var("BENCH_ENGINE").unwrap_or_default();
         let engine = match name.as_str() {
             "fjall" => Engine::Lsm(lsm::Lsm::open(&self.path, self.cache_bytes)?),
             "log" => Engine::Log(log::Log::open(data)?),
-            other => panic!("SAGAD_BENCH_ENGINE is {other:?}: choose `fjall` or `log`"),
+            other => panic!("BENCH_ENGINE is {other:?}: choose `fjall` or `log`"),
         };
         Ok(Db(Arc::new(engine)))
     }

@@ -53,7 +53,8 @@ impl Log {
             bytes.extend(&**key);
             bytes.extend(value.iter().flat_map(|value| value.iter()));
         }
-        let body = u32::try_from(bytes.len() - 8).map_err(|_| Error::Engine("the batch is too large".into()))?;
+        let body =
+            u32::try_from(bytes.len() - 8).map_err(|_| Error::Engine("the batch is too large".into()))?;
         let checksum = crc32fast::hash(&bytes[8..]);
         bytes[..4].copy_from_slice(&body.to_le_bytes());
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
