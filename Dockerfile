@@ -7,6 +7,7 @@ COPY proto ./proto
 COPY sagas ./sagas
 COPY benches ./benches
 COPY src ./src
+COPY barrier ./barrier
 RUN cargo build --release --locked --bin sagad --bin sagactl
 
 FROM debian:bookworm-slim

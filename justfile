@@ -9,8 +9,8 @@ check:
 
 # Formats, and applies what clippy can mend by itself.
 fix:
-    cargo clippy --fix --allow-dirty --allow-staged --all-targets
-    cargo fmt
+    cargo clippy --fix --allow-dirty --allow-staged --workspace --all-features --all-targets
+    cargo fmt --all
 
 # The tests, as in the README.
 test *args:
@@ -35,6 +35,10 @@ power-cut N="200" seed="1":
 # Flips bits in the store's files and truncates them, N times.
 damage N="500" seed="1":
     SAGAD_DAMAGES={{N}} SAGAD_SEED={{seed}} cargo test --locked --test daemon -- --nocapture damage_is
+
+# N duplicated, reordered, cut off and concurrent calls of a shop with the barrier in a real PostgreSQL.
+storm N="100000" seed="1":
+    SAGAD_BARRIER_CALLS={{N}} SAGAD_BARRIER_SEED={{seed}} cargo test --locked -p sagad-barrier --all-features --test storm -- --nocapture in_a_storm
 
 # The simulated world, N cases.
 sim-long N="20000":

@@ -186,6 +186,8 @@ pub struct EngineStats {
     pub evicted: u64,
     /// Rates and times of the last minute.
     pub last_minute: crate::metrics::LastMinute,
+    /// No call of an open saga was made before this time.
+    pub oldest_open_started_at: Timestamp,
     /// The store's own figures.
     pub store: crate::store::StoreStats,
     /// Since the start of this daemon.

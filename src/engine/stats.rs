@@ -15,6 +15,9 @@ impl Engine {
         self.until_recovered().await;
         let shared = &self.shared;
         let (stuck, quarantined) = shared.stuck.counts();
+        // In this order: a saga that is stored after the look makes its calls after this moment.
+        let now = shared.clock.now();
+        let store = shared.store.stats();
         Ok(EngineStats {
             counters: shared.store.counters().await?,
             calls_in_flight: shared.meter.calls_in_flight.get(),
@@ -30,8 +33,9 @@ impl Engine {
             commits_failed: shared.meter.commits_failed.get(),
             idle_wakes: shared.meter.idle_wakes.get(),
             evicted: shared.meter.evicted.get(),
-            last_minute: shared.metrics.last_minute(shared.clock.now()),
-            store: shared.store.stats(),
+            last_minute: shared.metrics.last_minute(now),
+            oldest_open_started_at: store.oldest_open.unwrap_or(now),
+            store,
             uptime: shared.started.elapsed(),
         })
     }

@@ -105,6 +105,13 @@ struct Saga {
     far_wake: Option<Timestamp>,
 }
 
+impl Kept {
+    fn oldest_open(&self) -> Option<Timestamp> {
+        let by_age = self.places.values().filter_map(|id| self.sagas.get(id));
+        by_age.map(|saga| &saga.summary).find(|saga| !saga.status.is_terminal()).map(|saga| saga.created_at)
+    }
+}
+
 impl Saga {
     fn wake(&self) -> Wake {
         Wake::of(self.far_wake, self.summary.rests)
@@ -445,6 +452,7 @@ impl Store for MemoryStore {
             writes: script.writes,
             outbox_records: kept.outbox_records as u64,
             open_sagas: kept.open.len() as u64,
+            oldest_open: kept.oldest_open(),
             disk_low: script.disk_low,
             ..StoreStats::default()
         }

@@ -298,6 +298,8 @@ pub struct StoreStats {
     pub outbox_records: u64,
     /// Sagas in the open part.
     pub open_sagas: u64,
+    /// When the oldest of them was accepted (1970 if it cannot be read); `None` when there is none.
+    pub oldest_open: Option<Timestamp>,
     /// Ended sagas that still lie among the open ones, on their way to the history.
     pub unmoved_sagas: u64,
     /// Whether starts should be refused because the disk is nearly full.

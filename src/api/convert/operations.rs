@@ -104,6 +104,7 @@ pub fn stats(stats: EngineStats) -> proto::GetStatsResponse {
         stuck: stats.stuck,
         uptime: Some(duration(stats.uptime)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        oldest_open_started_at: Some(timestamp(stats.oldest_open_started_at)),
     }
 }
 

@@ -391,12 +391,15 @@ fn figures_add_up_by_status() {
     figures.last_minute.started_per_second = 12.5;
     figures.last_minute.call.p99 = Some(Duration::from_millis(1_500));
     figures.last_minute.call.samples = 3;
+    figures.oldest_open_started_at = Timestamp(1_500);
     let shown = stats(figures);
     let running = shown.by_status.iter().find(|row| row.status() == WireStatus::Running).unwrap();
     assert_eq!(running.count, 7);
     assert_eq!(shown.by_status.len(), SagaStatus::ALL.len());
     assert_eq!(shown.by_definition.len(), 2);
     assert_eq!(shown.queues[1].depth, 3);
+    let since = prost_types::Timestamp { seconds: 1, nanos: 500_000_000 };
+    assert_eq!(shown.oldest_open_started_at, Some(since));
     assert!((shown.started_per_second - 12.5).abs() < f64::EPSILON);
     let call = shown.latencies.iter().find(|latency| latency.name == "call").unwrap();
     let expected = prost_types::Duration { seconds: 1, nanos: 500_000_000 };

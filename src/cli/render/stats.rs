@@ -25,6 +25,7 @@ pub struct StatsView<'a> {
     store: Option<StoreView>,
     outbox_records: u64,
     stuck: u64,
+    oldest_open_started_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +83,7 @@ pub fn view(stats: &proto::GetStatsResponse) -> StatsView<'_> {
         store: stats.store.as_ref().map(store_view),
         outbox_records: stats.outbox_records,
         stuck: stats.stuck,
+        oldest_open_started_at: text::rfc3339(stats.oldest_open_started_at.as_ref()),
     }
 }
 
@@ -143,6 +145,9 @@ pub fn figures(stats: &proto::GetStatsResponse, page: &Page) -> String {
         stats.stuck,
         text::counted(stats.outbox_records, "outbox record"),
     );
+    if let Some(at) = text::rfc3339(stats.oldest_open_started_at.as_ref()) {
+        let _ = writeln!(told, "no open saga started before {at}");
+    }
     let rows = stats.by_status.iter().map(|count| {
         let tone = words::saga_tone(count.status());
         vec![Cell::toned(words::saga_status(count.status()), tone), Cell::number(count.count)]

@@ -333,5 +333,6 @@ pub fn stats() -> GetStatsResponse {
         stuck: 1,
         uptime: Some(Duration { seconds: 7_261, nanos: 0 }),
         version: "0.1.0".to_owned(),
+        oldest_open_started_at: at(-7_200_000),
     }
 }

@@ -318,6 +318,12 @@ impl Live {
         packed.is_some_and(|packed| packed.kind().definition == *wanted)
     }
 
+    /// When the oldest open saga was accepted.
+    pub fn oldest_open(&self) -> Option<Timestamp> {
+        let open = self.places.iter().filter(|(status, _)| !status.is_terminal());
+        open.filter_map(|(_, places)| places.first()).map(|(created_at, _)| *created_at).min()
+    }
+
     /// How many have ended and wait to be moved to the history.
     pub fn unmoved(&self) -> usize {
         self.sagas.len() - self.open.len()

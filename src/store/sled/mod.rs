@@ -557,6 +557,7 @@ impl Store for SledStore {
             disk_bytes: figures.disk_bytes.load(Ordering::Relaxed),
             outbox_records: live.outbox_records,
             open_sagas: live.open.len() as u64,
+            oldest_open: live.oldest_open(),
             unmoved_sagas: live.unmoved() as u64,
             disk_low: figures.disk_low.load(Ordering::Relaxed),
         }

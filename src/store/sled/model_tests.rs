@@ -128,7 +128,7 @@ async fn assert_same(disk: &OnDisk, memory: &MemoryStore, step: &str) {
     assert_eq!(due.0, due.1, "{step}");
     let pages = (disk.open_sagas(None, 99).await.unwrap(), memory.open_sagas(None, 99).await.unwrap());
     assert_eq!(pages.0.sagas, pages.1.sagas, "{step}");
-    let figures = |stats: StoreStats| (stats.outbox_records, stats.open_sagas);
+    let figures = |stats: StoreStats| (stats.outbox_records, stats.open_sagas, stats.oldest_open);
     assert_eq!(figures(disk.stats()), figures(memory.stats()), "{step}");
 }
 

@@ -265,7 +265,9 @@ pub(crate) async fn reopening_keeps_everything<B: Bench>() {
     assert_eq!(store.due(Timestamp(900_000), 9).await.unwrap(), vec![id("c")]);
     assert_eq!(store.identity().id, identity.id);
     assert_eq!(store.identity().token_secret, identity.token_secret);
-    assert_eq!(store.stats().open_sagas, 2);
+    assert_eq!((store.stats().open_sagas, store.stats().oldest_open), (2, Some(b.summary.created_at)));
+    commit(&bench, &[end(&stepped), end(&c)]).await;
+    assert_eq!(bench.store().stats().oldest_open, None);
 }
 
 pub(crate) async fn reopening_raises_the_epoch<B: Bench>() {

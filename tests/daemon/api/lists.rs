@@ -248,6 +248,10 @@ async fn counts(daemon: &Daemon, definition: &str, expected: &BTreeMap<i32, u64>
     assert_eq!(&by_definition, expected);
     assert!(stats.by_definition.iter().all(|count| count.definition == definition && count.version == 1));
     assert_eq!(stats.stuck, 1);
+    let all = page(daemon, &ListSagasRequest::default()).await?.sagas;
+    let open = all.iter().filter(|saga| saga.ended_at.is_none()).filter_map(|saga| saga.created_at);
+    let oldest = open.min_by_key(|at| (at.seconds, at.nanos));
+    assert_eq!(stats.oldest_open_started_at, oldest);
     for (status, count) in expected {
         let word = SagaStatus::try_from(*status)?.as_str_name().trim_start_matches("SAGA_STATUS_").to_owned();
         let request = ListSagasRequest { filter: format!("status = {word}"), ..Default::default() };
@@ -266,6 +270,11 @@ async fn an_empty_store_lists_nothing() -> Result<()> {
         (empty.sagas.len(), empty.total, empty.total_known, empty.next_page_token.as_str()),
         (0, 0, true, "")
     );
+    let asked = std::time::SystemTime::now();
+    let figures = daemon.operations().get_stats(GetStatsRequest {}).await?.into_inner();
+    let since = std::time::SystemTime::try_from(figures.oldest_open_started_at.context("always set")?)?;
+    let apart = since.duration_since(asked).unwrap_or_else(|error| error.duration());
+    assert!(apart < std::time::Duration::from_mins(1), "nothing is open, so no call was made before now");
     let status = daemon.sagas().start_saga(StartSagaRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     Ok(())

@@ -1,0 +1,5 @@
+-- An operator's: forgets that a compensation was refused, so that the next call of it runs. $1 action
+-- key.
+UPDATE sagad_barrier SET undo = NULL, undo_key = NULL, undo_code = NULL, undo_text = NULL
+WHERE action_key = $1::text AND undo = 'refused'
+RETURNING action_key
