@@ -28,6 +28,7 @@ fn request(participant: &str, endpoint: &str, actions: &[&str]) -> RegisterHandl
         actions: actions.iter().map(named).collect(),
         max_in_flight: 0,
         ttl: None,
+        descriptor_set: Vec::new(),
     }
 }
 
