@@ -437,7 +437,7 @@ pub(super) mod tests {
             ("participant", "1 to 128 characters", |c| c.participant = "a.b".into()),
             ("endpoint", "must not be empty", |c| c.endpoint.clear()),
             ("protocol", "is required; this version serves PROTOCOL_SAGAD and PROTOCOL_GRPC", |c| {
-                c.protocol = None
+                c.protocol = None;
             }),
             ("protocol", "PROTOCOL_HTTP is not served", |c| c.protocol = Some(Protocol::Http)),
             ("actions", "at least one", |c| c.actions.clear()),

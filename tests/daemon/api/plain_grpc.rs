@@ -1,6 +1,7 @@
 //! Sagas over gRPC services that never heard of the daemon.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use sagad::proto::{
@@ -49,7 +50,7 @@ fn registration(name: &str, sample: &Sample) -> RegisterHandlersRequest {
         endpoint: sample.endpoint(),
         protocol: Protocol::Grpc.into(),
         actions: actions(&[("take", "Take"), ("give-back", "GiveBack"), ("water", "Water")]),
-        ttl: Some(span(std::time::Duration::from_secs(3_600))),
+        ttl: Some(span(Duration::from_hours(1))),
         ..RegisterHandlersRequest::default()
     }
 }
@@ -134,12 +135,34 @@ async fn a_refusal_undoes_what_ran_and_keys_stay_the_same_over_retries() -> Resu
 }
 
 #[tokio::test]
+async fn a_service_that_hangs_or_babbles_may_have_had_its_effect_so_it_is_undone() -> Result<()> {
+    let daemon = DAEMON.daemon();
+    let sample = Sample::start(&compile(&GREENHOUSE), Reflects::V1, |seen| match seen.method.as_str() {
+        "GiveBack" => Says::Json(json!({})),
+        _ if seen.metadata["sagad-attempt"] == "1" => Says::Nothing,
+        _ => Says::Bytes(b"\xff\xff".to_vec()),
+    })
+    .await;
+    let plants = unique("plants");
+    daemon.registry().register_handlers(registration(&plants, &sample)).await?;
+    let body =
+        TWO_STEPS.replace("attempts: 5", "attempts: 2").replace("defaults: {", "defaults: { timeout: 200ms,");
+    let play = play(daemon, &plants, &body).await?;
+    let saga = play.run("a", r#"{"plant": 7}"#).await?;
+    assert_eq!(saga.status(), SagaStatus::Compensated);
+    assert_eq!((failure_code(&saga), step(&saga, "take").status()), ("UNKNOWN", StepStatus::Unknown));
+    assert!(saga.failure.unwrap_or_default().message.contains("the response is no greenhouse.v2.TakeReply"));
+    assert_eq!(sample.seen().last().map(|seen| seen.method.clone()), Some("GiveBack".to_owned()));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_input_that_is_no_request_fails_the_step_and_blocks_a_compensation() -> Result<()> {
     let daemon = DAEMON.daemon();
     let sample = Sample::start(&compile(&GREENHOUSE), Reflects::V1, receipt).await;
     let plants = unique("plants");
     daemon.registry().register_handlers(registration(&plants, &sample)).await?;
-    let body = r#"
+    let body = "
 steps:
   - name: take
     action: { call: plants.take, input: { plant_id: 1 } }
@@ -147,7 +170,7 @@ steps:
   - name: water
     action: { call: plants.water, input: { plant: 1 } }
     compensation: none
-"#;
+";
     let play = play(daemon, &plants, body).await?;
     let id = play.start("a", "{}").await?;
     let saga = play.blocked(&id).await?;

@@ -31,7 +31,9 @@ fn named(name: &str) -> FileDescriptorProto {
 
 fn with(files: &[FileDescriptorProto]) -> Files {
     let mut all = Files::default();
-    files.iter().for_each(|file| all.add(&file.encode_to_vec()).unwrap());
+    for file in files {
+        all.add(&file.encode_to_vec()).unwrap();
+    }
     all
 }
 

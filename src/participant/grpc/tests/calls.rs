@@ -140,6 +140,20 @@ async fn every_call_carries_its_keys_and_what_is_left_of_its_time() {
         assert_eq!(metadata[name], value, "{name}");
     }
     assert!(metadata["user-agent"].starts_with("sagad/"));
+    assert_eq!(service.seen()[0].method, "Deduct");
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_gives_its_connection_up_and_the_next_one_learns_anew() {
+    let service = Sample::start(&compile(&SHOP), Reflects::V1, |seen| {
+        if seen.request["amount"] == json!(1) { Says::Nothing } else { left(3) }
+    })
+    .await;
+    let caller = Caller::of(&claim(&service.endpoint(), DEDUCT));
+    let hung = caller.call(Phase::Action, r#"{"amount":1}"#);
+    assert!(tokio::time::timeout(Duration::from_millis(300), hung).await.is_err());
+    assert_eq!(caller.done("{}").await["left"], 3);
+    assert_eq!(service.seen().len(), 2);
 }
 
 #[tokio::test]

@@ -3,12 +3,16 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
 
 use super::calls::{Caller, SHOP, claim};
 use super::service::{Reflects, Sample, Says, compile};
 use crate::participant::handlers::Claim;
 use crate::participant::outcome::OUTPUT_MAX_BYTES;
 use crate::saga::words::{Outcome, Phase};
+use crate::tasks::{Death, Tasks};
 
 const DEDUCT: &str = "shop.stock.v1.StockService/Deduct";
 
@@ -36,31 +40,31 @@ async fn a_response_that_is_too_long_is_unknown_and_not_out_of_range() {
     assert!(cause.contains("a message of") && cause.contains("over the limit"), "{cause}");
 }
 
+/// Serves pages over HTTP/2 and gives the URL.
+async fn serve(pages: axum::Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    Tasks::new().spawn("pages", Death::Logged, async move {
+        let incoming = TcpListenerStream::new(listener);
+        let routes = Routes::from(pages);
+        Server::builder().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
+    });
+    endpoint
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_grpc_is_unknown_whatever_its_http_status() {
     let set = compile(&SHOP);
     for status in [400_u16, 401, 403, 404, 412, 429, 500, 503] {
-        let pages = axum::Router::new().fallback(move || async move {
-            (http::StatusCode::from_u16(status).unwrap(), "<html>no</html>")
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let routes = tonic::service::Routes::from(pages);
-        let server = tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
-        );
+        let page = move || async move { (http::StatusCode::from_u16(status).unwrap(), "<html>no</html>") };
+        let endpoint = serve(axum::Router::new().fallback(page)).await;
         let mut claimed = Claim { descriptor_set: set.clone(), ..claim(&endpoint, DEDUCT) };
-        claimed.actions[0].refused_on =
-            ["PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED", "INVALID_ARGUMENT"]
-                .map(str::to_owned)
-                .to_vec();
+        let refused_on = ["PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED", "INVALID_ARGUMENT"];
+        claimed.actions[0].refused_on = refused_on.map(str::to_owned).to_vec();
         let caller = Caller::of(&claimed);
         let cause = caller.unknown("{}").await;
         assert!(cause.contains(&format!("HTTP {status}")), "{cause}");
         assert!(!matches!(caller.call(Phase::Probe, "{}").await, Outcome::Refused(_)));
-        server.abort();
     }
 }
 
@@ -68,24 +72,23 @@ async fn an_answer_that_is_not_grpc_is_unknown_whatever_its_http_status() {
 async fn garbage_on_the_socket_is_unknown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
-        loop {
-            let Ok((mut socket, _)) = listener.accept().await else { return };
+    Tasks::new().spawn("babble", Death::Logged, async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
             let mut some = [0; 64];
             let _ = socket.read(&mut some).await;
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await;
         }
     });
-    let caller = Caller::of(&claim(&endpoint, DEDUCT));
-    let cause = caller.unknown("{}").await;
-    assert!(!cause.is_empty());
-    server.abort();
+    let bare = claim(&endpoint, DEDUCT);
+    let given = Claim { descriptor_set: compile(&SHOP), ..bare.clone() };
+    for claimed in [bare, given] {
+        assert!(!Caller::of(&claimed).unknown("{}").await.is_empty());
+    }
 }
 
 #[tokio::test]
 async fn headers_that_are_nonsense_do_not_bring_the_call_down() {
-    let set = compile(&SHOP);
-    let pages = axum::Router::new().fallback(|| async {
+    let page = || async {
         http::Response::builder()
             .header("content-type", "application/grpc")
             .header("grpc-status", "9")
@@ -93,16 +96,22 @@ async fn headers_that_are_nonsense_do_not_bring_the_call_down() {
             .header("grpc-status-details-bin", "not base64!")
             .body(axum::body::Body::empty())
             .unwrap()
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_routes(tonic::service::Routes::from(pages))
-            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
-    );
-    let caller = Caller::of(&Claim { descriptor_set: set, ..claim(&endpoint, DEDUCT) });
+    };
+    let endpoint = serve(axum::Router::new().fallback(page)).await;
+    let caller = Caller::of(&Claim { descriptor_set: compile(&SHOP), ..claim(&endpoint, DEDUCT) });
     let answer = caller.call(Phase::Action, "{}").await;
     assert!(matches!(&answer, Outcome::Refused(r) if r.code == "FAILED_PRECONDITION"), "{answer:?}");
-    server.abort();
+}
+
+#[tokio::test]
+async fn reflection_that_is_nonsense_is_told_as_such_and_nothing_is_called() {
+    let page = || async {
+        http::Response::builder()
+            .header("content-type", "application/grpc")
+            .body(axum::body::Body::from(&b"\0\0\0\0\x03\xff\xff\xff"[..]))
+            .unwrap()
+    };
+    let endpoint = serve(axum::Router::new().fallback(page)).await;
+    let cause = Caller::of(&claim(&endpoint, DEDUCT)).unknown("{}").await;
+    assert!(cause.contains("not sent: its server reflection did not answer as it should"), "{cause}");
 }

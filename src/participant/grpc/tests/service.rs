@@ -107,6 +107,7 @@ impl Sample {
     }
 
     /// The same on a port of choice.
+    #[allow(clippy::disallowed_methods, reason = "a server of a test's own, beside any daemon")]
     pub async fn start_at(
         address: SocketAddr,
         descriptor_set: &[u8],
