@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::participant::handlers::{Claim, ClaimedAction, Handlers, InvalidClaim, Protocol};
+use crate::participant::handlers::{Claim, ClaimedAction, FieldProblem, Handlers, InvalidClaim, Protocol};
 use crate::telemetry::{self, LogFormat};
 use source::Source;
 
@@ -138,6 +138,9 @@ pub struct ParticipantConfig {
     /// Most calls at a time; 0 is 64.
     #[serde(default)]
     pub max_in_flight: u32,
+    /// A file with the types of its methods (`protoc --include_imports -o FILE`), for a gRPC service
+    /// without server reflection; none by default.
+    pub descriptor_set: Option<PathBuf>,
 }
 
 /// One of `actions`: a name alone, or a table.
@@ -174,7 +177,7 @@ pub enum ProtocolName {
     /// The participant implements `sagad.v1.ParticipantService`.
     #[default]
     Sagad,
-    /// An existing gRPC service; not served by this version.
+    /// An existing gRPC service.
     Grpc,
     /// An existing HTTP service; not served by this version.
     Http,
@@ -428,6 +431,7 @@ impl ParticipantConfig {
             ProtocolName::Grpc => Protocol::Grpc,
             ProtocolName::Http => Protocol::Http,
         };
+        let descriptor_set = self.descriptor_set.as_deref().map_or(Ok(Vec::new()), read_descriptor_set)?;
         Handlers::check(&Claim {
             participant: self.name.clone(),
             endpoint: self.endpoint.clone(),
@@ -435,8 +439,16 @@ impl ParticipantConfig {
             actions: self.actions.iter().map(ActionConfig::claimed).collect(),
             max_in_flight: self.max_in_flight,
             ttl: Duration::ZERO,
+            descriptor_set,
         })
     }
+}
+
+fn read_descriptor_set(path: &Path) -> Result<Vec<u8>, InvalidClaim> {
+    std::fs::read(path).map_err(|error| {
+        let problem = format!("{} cannot be read: {error}", path.display());
+        InvalidClaim(vec![FieldProblem { field: "descriptor_set".to_owned(), problem }])
+    })
 }
 
 impl Default for ServerConfig {

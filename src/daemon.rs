@@ -19,7 +19,9 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::participant::dispatch::Participants;
+use crate::participant::handlers::Handlers;
 use crate::participant::registry::Registry;
+use crate::participant::targets;
 use crate::proto;
 use crate::saga::ids::{DefinitionName, Version};
 use crate::saga::words::SagaStatus;
@@ -129,6 +131,9 @@ impl Daemon {
         if let Some(folder) = &config.sagas_dir {
             register_folder(&engine, folder).await?;
         }
+        let configured = config.participants.iter().filter_map(|participant| participant.handlers().ok());
+        let look = check_participants(configured.collect(), tasks.clone());
+        tasks.spawn("look at the configured participants", Death::Logged, look);
         tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
         let surface = Api {
             engine: engine.clone(),
@@ -237,6 +242,21 @@ fn registry_of(config: &Config, clock: &SharedClock) -> anyhow::Result<Registry>
         registry.configure(participant.handlers().with_context(place)?).with_context(place)?;
     }
     Ok(registry)
+}
+
+/// Says in the log what the configuration names and a participant does not have. Nobody waits for it:
+/// participants may start after the daemon, and a call says the same.
+async fn check_participants(configured: Vec<Handlers>, tasks: Tasks) {
+    for handlers in configured {
+        let checked = tokio::select! {
+            () = tasks.stopping().cancelled_owned() => return,
+            checked = targets::check(&handlers, &tasks) => checked,
+        };
+        if let Err(problem) = checked {
+            let (participant, endpoint) = (&handlers.participant, &handlers.endpoint);
+            tracing::warn!(%participant, %endpoint, %problem, "a participant of the configuration cannot be called so");
+        }
+    }
 }
 
 fn settings_of(config: &Config) -> EngineSettings {

@@ -58,6 +58,7 @@ async fn served() -> Participants {
         actions: vec![ClaimedAction { name: "deduct".to_owned(), ..ClaimedAction::default() }],
         max_in_flight: 4_096,
         ttl: Duration::ZERO,
+        descriptor_set: Vec::new(),
     };
     let handlers = Handlers::check(&claim).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     registry.configure(handlers).expect("the first of its name");
@@ -87,6 +88,7 @@ fn outgoing() -> Outgoing {
         key: "0".repeat(40),
         action_key: "0".repeat(40),
         token: "0".repeat(60),
+        has_own_probe: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `participant …`: who is called, and where.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ pub struct RegisterArgs {
     /// How long it lasts without being renewed, at most 1 h; 0: the daemon's default
     #[arg(long, default_value = "0", value_name = "SPAN", value_parser = args::span)]
     ttl: Duration,
+    /// A file with the types of its methods, for a gRPC service without server reflection; made by
+    /// `protoc --include_imports -o FILE` or `buf build -o FILE`
+    #[arg(long, value_name = "FILE")]
+    descriptor_set: Option<PathBuf>,
 }
 
 const REFUSED_ON: &str = "--refused-on";
@@ -122,6 +127,10 @@ fn offered(args: &mut RegisterArgs) -> Result<Vec<HandlerAction>, Trouble> {
     Ok(actions)
 }
 
+fn descriptor_set(path: &Path) -> Result<Vec<u8>, Trouble> {
+    std::fs::read(path).map_err(|source| Trouble::Local { what: format!("read {}", path.display()), source })
+}
+
 /// Runs one of the verbs.
 pub async fn run(verb: ParticipantVerb, session: &Session) -> Result<Exit, Trouble> {
     match verb {
@@ -145,6 +154,7 @@ async fn list(args: ListArgs, session: &Session) -> Result<Exit, Trouble> {
 
 async fn register(mut args: RegisterArgs, session: &Session) -> Result<Exit, Trouble> {
     let actions = offered(&mut args)?;
+    let descriptor_set = args.descriptor_set.as_deref().map_or(Ok(Vec::new()), descriptor_set)?;
     let asked = format!("register participant {}", text::printable(&args.name));
     let mut client = session.daemon().await?.registry();
     let request = RegisterHandlersRequest {
@@ -154,6 +164,7 @@ async fn register(mut args: RegisterArgs, session: &Session) -> Result<Exit, Tro
         actions,
         max_in_flight: args.max_in_flight,
         ttl: Some(on_the_wire(args.ttl)),
+        descriptor_set,
     };
     let answer = answer(&asked, client.register_handlers(request)).await?;
     session.answer(

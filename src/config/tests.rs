@@ -134,6 +134,18 @@ fn what_cannot_work_is_pointed_at() {
             "sagad.toml:5:12: participants[0].protocol: PROTOCOL_HTTP is not served",
             "correct the entry",
         ),
+        (
+            &format!("{participant}endpoint = \"http://a:1\"\nprotocol = \"grpc\""),
+            "sagad.toml:3:12: participants[0].actions[0]: is required; write the full gRPC method",
+            "correct the entry",
+        ),
+        (
+            &format!(
+                "{participant}endpoint = \"http://a:1\"\nprotocol = \"grpc\"\ndescriptor_set = \"/no/such\""
+            ),
+            "sagad.toml:6:18: participants[0].descriptor_set: /no/such cannot be read: ",
+            "correct the entry",
+        ),
     ];
     for (text, start, remedy) in cases {
         let said = problems(text);
@@ -200,4 +212,25 @@ fn an_action_is_a_name_or_a_table_with_its_target() {
     assert_eq!(nameless[0].place.map(|(line, _)| line), Some(4));
     let misspelt = read(r#"{ name = "deduct", goal = "x" }"#).unwrap_err();
     assert!(misspelt.problem.contains("neither a name nor a table"), "{misspelt}");
+}
+
+#[test]
+fn a_descriptor_set_is_read_and_its_targets_are_looked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("sagad.binpb");
+    std::fs::write(&set, crate::proto::FILE_DESCRIPTOR_SET).unwrap();
+    let entry = |file: &Path, method: &str| {
+        format!(
+            "[[participants]]\nname = \"a\"\nendpoint = \"http://a:1\"\nprotocol = \"grpc\"\ndescriptor_set = {:?}\n\
+             actions = [{{ name = \"x\", target = \"sagad.v1.SagaService/{method}\" }}]",
+            file.display().to_string()
+        )
+    };
+    assert!(problems(&entry(&set, "GetSaga")).is_empty());
+    let said = problems(&entry(&set, "GetSga"));
+    assert!(said[0].starts_with("sagad.toml:6:35: participants[0].actions[0].target: "), "{}", said[0]);
+    assert!(said[0].contains("did you mean GetSaga?"), "{}", said[0]);
+    std::fs::write(&set, "garbage").unwrap();
+    let said = problems(&entry(&set, "GetSaga"));
+    assert!(said[0].contains("participants[0].descriptor_set: is no descriptor set"), "{}", said[0]);
 }

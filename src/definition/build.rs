@@ -10,11 +10,11 @@ use super::located::{At, Tree};
 use super::problem::{Findings, Problem};
 use super::raw::{RawDefinition, RawEvent};
 use super::steps::{Names, read_steps};
-use super::suggest::did_you_mean;
 use super::{Compiled, digest, order, yaml};
 use crate::saga::definition::{Definition, EventRule, Step, Trigger};
 use crate::saga::ids::{DefinitionName, Version};
 use crate::saga::plan::Plan;
+use crate::saga::suggest::did_you_mean;
 
 const LOCK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest topic name; Kafka's own limit.

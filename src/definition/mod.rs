@@ -26,7 +26,6 @@ mod order;
 mod problem;
 mod raw;
 mod steps;
-mod suggest;
 mod yaml;
 
 pub use input_check::{InputCheck, VIOLATIONS_MAX, Violation};

@@ -7,9 +7,9 @@ use super::flow::{Flow, Site};
 use super::located::{At, Place};
 use super::problem::Findings;
 use super::raw::{RawCompensation, RawKind, RawStep};
-use super::suggest::did_you_mean;
 use crate::saga::definition::{CONCURRENCY_DEFAULT, Call, Step};
 use crate::saga::ids::{StepIx, StepName};
+use crate::saga::suggest::did_you_mean;
 use crate::saga::words::StepKind;
 
 /// Most steps of one definition.

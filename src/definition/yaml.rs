@@ -6,7 +6,7 @@ use serde_saphyr::budget::BudgetBreach;
 use super::located::Place;
 use super::problem::Findings;
 use super::raw::RawDefinition;
-use super::suggest::did_you_mean;
+use crate::saga::suggest::did_you_mean;
 
 /// Largest definition file, in bytes.
 pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;

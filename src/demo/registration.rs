@@ -92,6 +92,7 @@ fn request(registration: &Registration) -> proto::RegisterHandlersRequest {
         actions: registration.actions.iter().map(action).collect(),
         max_in_flight: registration.max_in_flight,
         ttl: prost_types::Duration::try_from(registration.ttl).ok(),
+        descriptor_set: Vec::new(),
     }
 }
 

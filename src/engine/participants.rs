@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use super::error::EngineError;
+use super::error::{EngineError, Violation};
 use super::settings::RETRY_AFTER;
 use super::shared::Shared;
 use crate::participant::registry::RegistryError;
+use crate::participant::targets::{self, TargetsError};
 use crate::saga::ids::{ParticipantName, Timestamp};
 use crate::store::StoredRegistration;
 
@@ -27,9 +28,11 @@ impl Engine {
     /// durable once answered.
     ///
     /// # Errors
-    /// Precondition: it contradicts what is registered already. Overloaded: a limit is reached.
+    /// Precondition: it contradicts what is registered already, or the endpoint cannot be asked for what
+    /// it offers. Invalid: it does not offer what an action names. Overloaded: a limit is reached.
     pub async fn register_handlers(&self, handlers: Handlers) -> Result<Registered, EngineError> {
         self.shared.check_taking()?;
+        targets::check(&handlers, &self.shared.tasks).await?;
         let prepared = self.shared.registry.prepare(handlers).await?;
         if let Some(row) = prepared.to_store() {
             let row = StoredRegistration { registration_id: row.registration_id, body: row.body };
@@ -96,6 +99,17 @@ pub(super) async fn drop_expired(shared: Arc<Shared>) {
 async fn delete(shared: &Shared, id: &str) {
     if let Err(error) = shared.store.delete_registration(id).await {
         tracing::warn!(registration = id, %error, "a registration's row could not be deleted");
+    }
+}
+
+impl From<TargetsError> for EngineError {
+    fn from(error: TargetsError) -> Self {
+        match error {
+            TargetsError::NotOffered(fields) => Self::Invalid(
+                fields.into_iter().map(|found| Violation::new(found.field, found.problem)).collect(),
+            ),
+            TargetsError::NotAsked(reason) => Self::Precondition(reason),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! One endpoint as its protocol has it: the connections there, and what of an action's target matters.
 
+use std::sync::Arc;
+
 use super::Outgoing;
 use super::handlers::{ClaimedAction, Endpoint, FieldProblem, Protocol};
-use super::sagad;
+use super::{grpc, sagad};
 use crate::saga::ids::Timestamp;
 use crate::saga::words::Outcome;
 use crate::tasks::Tasks;
@@ -12,18 +14,24 @@ use crate::tasks::Tasks;
 pub(super) enum Route {
     /// The request says which action is meant.
     Sagad,
+    /// A method.
+    Grpc(grpc::Route),
 }
 
 impl Route {
-    /// Reads what a claim says of an action.
+    /// Reads what a claim says of an action; `given` are the types that came with it.
     ///
     /// # Errors
     /// Every field of the action that is wrong, by its own name: `target`, `refused_on`, `done_on`.
-    pub(super) fn read(protocol: Protocol, action: &ClaimedAction) -> Result<Self, Vec<FieldProblem>> {
-        let _ = action;
+    pub(super) fn read(
+        protocol: Protocol,
+        action: &ClaimedAction,
+        given: Option<&Arc<grpc::DescriptorSet>>,
+    ) -> Result<Self, Vec<FieldProblem>> {
         match protocol {
-            // The others are refused for what they are.
-            Protocol::Sagad | Protocol::Grpc | Protocol::Http => Ok(Route::Sagad),
+            Protocol::Grpc => grpc::Route::read(action, given).map(Route::Grpc),
+            // The other is refused for what it is.
+            Protocol::Sagad | Protocol::Http => Ok(Route::Sagad),
         }
     }
 }
@@ -32,15 +40,23 @@ impl Route {
 #[derive(Debug)]
 pub(super) enum Client {
     Sagad(sagad::Client),
+    Grpc(grpc::Client),
 }
 
 impl Client {
     /// Connects to nothing yet.
     pub(super) fn new(protocol: Protocol, endpoint: &Endpoint, tasks: &Tasks) -> Self {
         match protocol {
-            Protocol::Sagad | Protocol::Grpc | Protocol::Http => {
-                Client::Sagad(sagad::Client::new(endpoint, tasks))
-            }
+            Protocol::Sagad | Protocol::Http => Client::Sagad(sagad::Client::new(endpoint, tasks)),
+            Protocol::Grpc => Client::Grpc(grpc::Client::new(endpoint, tasks)),
+        }
+    }
+
+    /// Its service has registered again: it may be another version now.
+    pub(super) fn registered_again(&self) {
+        match self {
+            Client::Sagad(_) => {}
+            Client::Grpc(client) => client.forget_types(),
         }
     }
 
@@ -49,6 +65,10 @@ impl Client {
     pub(super) async fn call(&self, outgoing: Outgoing, route: &Route, now: Timestamp) -> Outcome {
         match (self, route) {
             (Client::Sagad(client), Route::Sagad) => client.call(outgoing, now).await,
+            (Client::Grpc(client), Route::Grpc(route)) => client.call(&outgoing, route).await,
+            (Client::Sagad(_), Route::Grpc(_)) | (Client::Grpc(_), Route::Sagad) => {
+                Outcome::Unknown("not sent: the action's target belongs to another protocol".to_owned())
+            }
         }
     }
 }

@@ -115,4 +115,4 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,6 +11,7 @@ use http::Uri;
 use thiserror::Error;
 
 use super::client::Route;
+use super::grpc::{self, DescriptorSet};
 use crate::saga::ids::{ActionName, InvalidName, ParticipantName};
 
 /// How long a registration lasts when it names no time of its own.
@@ -28,6 +29,9 @@ pub const TEXT_MAX_BYTES: usize = 1_024;
 /// Most entries in one `refused_on` or `done_on`.
 pub const ANSWERS_MAX: usize = 64;
 
+/// Largest descriptor set of a registration, in bytes.
+pub const DESCRIPTOR_SET_MAX_BYTES: usize = 1024 * 1024;
+
 /// How the daemon talks to a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -44,8 +48,8 @@ impl Protocol {
     #[must_use]
     pub fn is_served(self) -> bool {
         match self {
-            Protocol::Sagad => true,
-            Protocol::Grpc | Protocol::Http => false,
+            Protocol::Sagad | Protocol::Grpc => true,
+            Protocol::Http => false,
         }
     }
 
@@ -61,7 +65,7 @@ impl Protocol {
 }
 
 /// The protocols this version serves, for messages.
-const SERVED: &str = "PROTOCOL_SAGAD";
+const SERVED: &str = "PROTOCOL_SAGAD and PROTOCOL_GRPC";
 
 /// One field of a claim that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +112,8 @@ pub struct Claim {
     pub max_in_flight: u32,
     /// How long it lasts; zero for [`TTL_DEFAULT`].
     pub ttl: Duration,
+    /// An encoded `FileDescriptorSet` with the types of its methods; empty: the service is asked.
+    pub descriptor_set: Vec<u8>,
 }
 
 /// One action of a claim.
@@ -134,6 +140,8 @@ pub struct Target {
     pub done_on: Vec<String>,
     /// The same, read.
     pub(super) route: Route,
+    /// Where it stood among the claimed actions.
+    pub(super) position: usize,
 }
 
 /// `http://host:port`, and nothing behind it.
@@ -221,6 +229,8 @@ pub struct Handlers {
     pub max_in_flight: u32,
     /// How long it lasts unless renewed.
     pub ttl: Duration,
+    /// The types of its methods, where they came with it.
+    pub(super) descriptor_set: Option<Arc<DescriptorSet>>,
 }
 
 impl Handlers {
@@ -236,22 +246,40 @@ impl Handlers {
             .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
         let protocol = check_protocol(claim.protocol)
             .map_err(|problem| problems.push(FieldProblem::new("protocol", problem)));
-        let actions = check_actions(claim.protocol, &claim.actions, &mut problems);
+        let descriptor_set = check_descriptor_set(claim)
+            .map_err(|problem| problems.push(FieldProblem::new("descriptor_set", problem)));
+        let given = descriptor_set.as_ref().ok().and_then(Option::as_ref);
+        let actions = check_actions(claim.protocol, &claim.actions, given, &mut problems);
         if claim.max_in_flight > MAX_IN_FLIGHT_MAX {
             problems.push(FieldProblem::new("max_in_flight", format!("must be at most {MAX_IN_FLIGHT_MAX}")));
         }
         if claim.ttl > TTL_MAX {
             problems.push(FieldProblem::new("ttl", "must be at most 1 h; renew the registration instead"));
         }
-        let (Ok(participant), Ok(endpoint), Ok(protocol), true) =
-            (participant, endpoint, protocol, problems.is_empty())
+        let (Ok(participant), Ok(endpoint), Ok(protocol), Ok(descriptor_set), true) =
+            (participant, endpoint, protocol, descriptor_set, problems.is_empty())
         else {
             return Err(InvalidClaim(problems));
         };
         let max_in_flight =
             if claim.max_in_flight == 0 { MAX_IN_FLIGHT_DEFAULT } else { claim.max_in_flight };
         let ttl = if claim.ttl.is_zero() { TTL_DEFAULT } else { claim.ttl };
-        Ok(Self { participant, endpoint, protocol, actions, max_in_flight, ttl })
+        Ok(Self { participant, endpoint, protocol, actions, max_in_flight, ttl, descriptor_set })
+    }
+
+    /// The actions in the order in which they were claimed.
+    pub(super) fn in_order(&self) -> Vec<(&ActionName, &Target)> {
+        let mut actions: Vec<_> = self.actions.iter().map(|(name, target)| (name, &**target)).collect();
+        actions.sort_by_key(|(_, target)| target.position);
+        actions
+    }
+
+    /// The actions that lead to methods of a gRPC service.
+    pub(super) fn grpc_routes(&self) -> impl Iterator<Item = (&Target, &grpc::Route)> {
+        self.in_order().into_iter().filter_map(|(_, target)| match &target.route {
+            Route::Grpc(route) => Some((target, route)),
+            Route::Sagad => None,
+        })
     }
 
     /// The first action that both offer with another target.
@@ -273,9 +301,18 @@ fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
     }
 }
 
+fn check_descriptor_set(claim: &Claim) -> Result<Option<Arc<DescriptorSet>>, String> {
+    match (claim.descriptor_set.as_slice(), claim.protocol) {
+        ([], _) => Ok(None),
+        (bytes, Some(Protocol::Grpc)) => DescriptorSet::read(bytes).map(|set| Some(Arc::new(set))),
+        (_, _) => Err(format!("is for {} only", Protocol::Grpc.as_str())),
+    }
+}
+
 fn check_actions(
     protocol: Option<Protocol>,
     claimed: &[ClaimedAction],
+    given: Option<&Arc<DescriptorSet>>,
     problems: &mut Vec<FieldProblem>,
 ) -> BTreeMap<ActionName, Arc<Target>> {
     let mut actions = BTreeMap::new();
@@ -307,7 +344,7 @@ fn check_actions(
         };
         // A missing protocol is reported by itself.
         let Some(protocol) = protocol else { continue };
-        let route = match Route::read(protocol, action) {
+        let route = match Route::read(protocol, action, given) {
             Ok(route) => route,
             Err(found) => {
                 let named = |found: FieldProblem| FieldProblem::new(field(&found.field), found.problem);
@@ -320,6 +357,7 @@ fn check_actions(
             refused_on: action.refused_on.clone(),
             done_on: action.done_on.clone(),
             route,
+            position: ix,
         };
         if actions.insert(name, Arc::new(target)).is_some() {
             problems.push(FieldProblem::new(field("name"), "stands twice in this registration"));
@@ -342,6 +380,7 @@ pub(super) mod tests {
             actions: actions.iter().map(action).collect(),
             max_in_flight: 0,
             ttl: Duration::ZERO,
+            descriptor_set: Vec::new(),
         }
     }
 
@@ -394,15 +433,23 @@ pub(super) mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut Claim);
-        let cases: [(&str, &str, Spoil); 9] = [
+        let cases: [(&str, &str, Spoil); 11] = [
             ("participant", "1 to 128 characters", |c| c.participant = "a.b".into()),
             ("endpoint", "must not be empty", |c| c.endpoint.clear()),
-            ("protocol", "is required; this version serves PROTOCOL_SAGAD", |c| c.protocol = None),
+            ("protocol", "is required; this version serves PROTOCOL_SAGAD and PROTOCOL_GRPC", |c| {
+                c.protocol = None;
+            }),
             ("protocol", "PROTOCOL_HTTP is not served", |c| c.protocol = Some(Protocol::Http)),
             ("actions", "at least one", |c| c.actions.clear()),
             ("actions[1].name", "1 to 128 characters", |c| c.actions[1].name.clear()),
             ("actions[1].name", "stands twice", |c| c.actions[1].name = "deduct".into()),
             ("max_in_flight", "at most 10000", |c| c.max_in_flight = 10_001),
+            ("descriptor_set", "is for PROTOCOL_GRPC only", |c| c.descriptor_set = vec![1]),
+            ("descriptor_set", "is no descriptor set", |c| {
+                c.protocol = Some(Protocol::Grpc);
+                c.actions.iter_mut().for_each(|action| action.target = "a.B/C".into());
+                c.descriptor_set = b"garbage".to_vec();
+            }),
             ("ttl", "at most 1 h", |c| c.ttl = Duration::from_secs(3_601)),
         ];
         for (field, expected, spoil) in cases {

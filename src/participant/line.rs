@@ -109,6 +109,11 @@ impl Line {
         }
     }
 
+    /// How many connections were given up so far.
+    pub(super) fn generation(&self) -> u64 {
+        self.current.lock().generation
+    }
+
     /// Has the next call make a new connection.
     fn give_up(&self, generation: u64) {
         let mut current = self.current.lock();

@@ -4,12 +4,14 @@
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
 //!                      └─► client   (the endpoint, by its protocol)
-//!                            └─► sagad    (the messages) ─► line (the connections)
-//!                                  └─► outcome (what the answer means)
+//!                            ├─► sagad  (its messages) ──────┬─► line (the connections)
+//!                            ├─► grpc   (any unary method) ──┘
+//!                            └─► outcome (what the answer means)
 //! ```
 
 mod client;
 pub mod dispatch;
+pub mod grpc;
 pub mod handlers;
 mod line;
 pub mod listing;
@@ -18,6 +20,7 @@ pub mod registry;
 mod roster;
 mod sagad;
 mod stored;
+pub mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +49,8 @@ pub struct Outgoing {
     pub action_key: String,
     /// Completes the step later.
     pub token: String,
+    /// Whether the definition names a call of its own by which the step is probed.
+    pub has_own_probe: bool,
 }
 
 /// A participant has more to do than it gets done: calls that wait for their turn with it.

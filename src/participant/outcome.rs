@@ -56,7 +56,8 @@ pub(super) fn no_answer_within(timeout: Duration) -> Outcome {
     Outcome::Unknown(format!("no answer within {}", humantime::format_duration(timeout)))
 }
 
-fn output(text: &str) -> Outcome {
+/// A text of JSON as the output of a call that was carried out.
+pub(super) fn output(text: &str) -> Outcome {
     if text.len() > OUTPUT_MAX_BYTES {
         let bytes = text.len();
         return Outcome::Unknown(format!(
@@ -81,7 +82,7 @@ fn check_after(pending: proto::Pending) -> Option<Duration> {
     (!after.is_zero()).then_some(after)
 }
 
-fn cause(status: &Status) -> String {
+pub(super) fn cause(status: &Status) -> String {
     let name = proto::code_name(status.code());
     let mut text = match status.message().trim() {
         "" => name.to_owned(),
@@ -99,7 +100,7 @@ fn cause(status: &Status) -> String {
     cut(&text, MESSAGE_MAX_CHARS)
 }
 
-fn cut(text: &str, max_chars: usize) -> String {
+pub(super) fn cut(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).collect()
 }
 

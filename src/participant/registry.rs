@@ -312,6 +312,9 @@ impl Shared {
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
         let client = state.client_of(&handlers);
+        if let Some(client) = client.get() {
+            client.registered_again();
+        }
         let roster = state.rosters.entry(participant).or_insert_with(|| Roster::new(&self.long_lines));
         roster.put(id, handlers, expires_at, client);
         roster.turn_away(now);

@@ -96,7 +96,8 @@ fn text(document: Option<Json>) -> String {
 }
 
 fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
-    let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token } = outgoing;
+    let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token, has_own_probe: _ } =
+        outgoing;
     ExecuteRequest {
         saga_id: saga_id.to_string(),
         definition: definition.to_string(),
@@ -116,7 +117,8 @@ fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
 macro_rules! follow_up {
     ($function:ident -> $request:ident) => {
         fn $function(outgoing: Outgoing, now: Timestamp) -> $request {
-            let Outgoing { saga_id, definition, labels, duty, key, action_key, token } = outgoing;
+            let Outgoing { saga_id, definition, labels, duty, key, action_key, token, has_own_probe: _ } =
+                outgoing;
             $request {
                 saga_id: saga_id.to_string(),
                 definition: definition.to_string(),

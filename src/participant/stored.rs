@@ -23,6 +23,8 @@ struct Form {
     max_in_flight: u32,
     #[prost(uint64, tag = "6")]
     ttl_millis: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    descriptor_set: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -39,7 +41,7 @@ struct ActionForm {
 
 /// Writes a registration.
 pub(super) fn encode(handlers: &Handlers) -> Vec<u8> {
-    let actions = handlers.actions.iter().map(|(name, target)| ActionForm {
+    let actions = handlers.in_order().into_iter().map(|(name, target)| ActionForm {
         name: name.to_string(),
         target: target.target.clone(),
         refused_on: target.refused_on.clone(),
@@ -52,6 +54,7 @@ pub(super) fn encode(handlers: &Handlers) -> Vec<u8> {
         actions: actions.collect(),
         max_in_flight: handlers.max_in_flight,
         ttl_millis: u64::try_from(handlers.ttl.as_millis()).unwrap_or(u64::MAX),
+        descriptor_set: handlers.descriptor_set.as_ref().map(|set| set.bytes().to_vec()).unwrap_or_default(),
     };
     form.encode_to_vec()
 }
@@ -69,6 +72,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Handlers, String> {
         actions: form.actions.into_iter().map(ClaimedAction::from).collect(),
         max_in_flight: form.max_in_flight,
         ttl: Duration::from_millis(form.ttl_millis),
+        descriptor_set: form.descriptor_set,
     };
     Handlers::check(&claim).map_err(|invalid| invalid.to_string())
 }
@@ -111,6 +115,19 @@ mod tests {
         claim.actions[1].done_on = vec!["ABORTED".into()];
         let handlers = Handlers::check(&claim).unwrap();
         assert_eq!(decode(&encode(&handlers)).unwrap(), handlers);
+    }
+
+    #[test]
+    fn a_descriptor_set_is_kept_with_its_registration_and_actions_in_their_order() {
+        let mut claim = claim("daemon", "http://127.0.0.1:9001", &["watch", "get"]);
+        claim.protocol = Some(Protocol::Grpc);
+        claim.actions[0].target = "/sagad.v1.SagaService/ListSagas".into();
+        claim.actions[1].target = "sagad.v1.SagaService/GetSaga".into();
+        claim.descriptor_set = crate::proto::FILE_DESCRIPTOR_SET.to_vec();
+        let handlers = Handlers::check(&claim).unwrap();
+        assert_eq!(decode(&encode(&handlers)).unwrap(), handlers);
+        let asked = Handlers::check(&Claim { descriptor_set: Vec::new(), ..claim }).unwrap();
+        assert_ne!(asked, handlers);
     }
 
     #[test]

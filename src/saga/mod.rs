@@ -40,6 +40,7 @@ mod sim;
 pub mod state;
 #[cfg(test)]
 mod stories;
+pub mod suggest;
 pub mod tally;
 pub mod view;
 pub mod words;

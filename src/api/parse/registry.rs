@@ -31,6 +31,7 @@ pub fn register_handlers(request: proto::RegisterHandlersRequest) -> Result<Hand
         actions: request.actions.into_iter().map(action).collect(),
         max_in_flight: request.max_in_flight,
         ttl: ttl.unwrap_or_default(),
+        descriptor_set: request.descriptor_set,
     };
     let handlers = match Handlers::check(&claim) {
         Ok(handlers) => Some(handlers),

@@ -206,7 +206,7 @@ impl Town {
     }
 }
 
-fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
+pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
     let follows_up = phase != Phase::Action;
     Outgoing {
         saga_id: SagaId::parse("order-1").unwrap(),
@@ -228,6 +228,7 @@ fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
         key: "key-1".to_owned(),
         action_key: "action-key-1".to_owned(),
         token: "token-1".to_owned(),
+        has_own_probe: false,
     }
 }
 

@@ -17,6 +17,7 @@ mod overload;
 mod parked;
 mod pending;
 mod pivot;
+mod plain_grpc;
 mod registry;
 mod repair;
 mod repair_limits;

@@ -7,3 +7,6 @@ pub mod play;
 pub mod shared;
 pub mod wire;
 pub mod world;
+
+#[path = "../../../src/participant/grpc/tests/service.rs"]
+pub mod sample_service;

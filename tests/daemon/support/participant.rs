@@ -159,6 +159,7 @@ impl Participant {
                 .collect(),
             max_in_flight,
             ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+            descriptor_set: Vec::new(),
         };
         Ok(daemon.registry().register_handlers(request).await?.into_inner().registration_id)
     }

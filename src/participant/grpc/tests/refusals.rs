@@ -1,0 +1,117 @@
+//! Servers that answer nonsense: nothing of it may pass for a refusal, or for success.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use super::calls::{Caller, SHOP, claim};
+use super::service::{Reflects, Sample, Says, compile};
+use crate::participant::handlers::Claim;
+use crate::participant::outcome::OUTPUT_MAX_BYTES;
+use crate::saga::words::{Outcome, Phase};
+use crate::tasks::{Death, Tasks};
+
+const DEDUCT: &str = "shop.stock.v1.StockService/Deduct";
+
+#[tokio::test]
+async fn a_response_that_is_no_message_is_unknown() {
+    let service =
+        Sample::start(&compile(&SHOP), Reflects::V1, |_| Says::Bytes(b"\xff\xff\xff".to_vec())).await;
+    let cause = Caller::of(&claim(&service.endpoint(), DEDUCT)).unknown("{}").await;
+    assert!(cause.contains("the response is no shop.stock.v1.DeductResponse"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_response_that_is_too_long_is_unknown_and_not_out_of_range() {
+    let service = Sample::start(&compile(&SHOP), Reflects::V1, |seen| {
+        let length = if seen.request["amount"] == json!(1) { OUTPUT_MAX_BYTES } else { 2 * OUTPUT_MAX_BYTES };
+        Says::Json(json!({ "price": { "currency": "x".repeat(length) } }))
+    })
+    .await;
+    let mut claim = claim(&service.endpoint(), DEDUCT);
+    claim.actions[0].refused_on = vec!["OUT_OF_RANGE".to_owned(), "RESOURCE_EXHAUSTED".to_owned()];
+    let caller = Caller::of(&claim);
+    let cause = caller.unknown(r#"{"amount":1}"#).await;
+    assert!(cause.contains("the output has") && cause.contains("over the limit of 1048576"), "{cause}");
+    let cause = caller.unknown(r#"{"amount":2}"#).await;
+    assert!(cause.contains("a message of") && cause.contains("over the limit"), "{cause}");
+}
+
+/// Serves pages over HTTP/2 and gives the URL.
+async fn serve(pages: axum::Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    Tasks::new().spawn("pages", Death::Logged, async move {
+        let incoming = TcpListenerStream::new(listener);
+        let routes = Routes::from(pages);
+        Server::builder().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_grpc_is_unknown_whatever_its_http_status() {
+    let set = compile(&SHOP);
+    for status in [400_u16, 401, 403, 404, 412, 429, 500, 503] {
+        let page = move || async move { (http::StatusCode::from_u16(status).unwrap(), "<html>no</html>") };
+        let endpoint = serve(axum::Router::new().fallback(page)).await;
+        let mut claimed = Claim { descriptor_set: set.clone(), ..claim(&endpoint, DEDUCT) };
+        let refused_on = ["PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED", "INVALID_ARGUMENT"];
+        claimed.actions[0].refused_on = refused_on.map(str::to_owned).to_vec();
+        let caller = Caller::of(&claimed);
+        let cause = caller.unknown("{}").await;
+        assert!(cause.contains(&format!("HTTP {status}")), "{cause}");
+        assert!(!matches!(caller.call(Phase::Probe, "{}").await, Outcome::Refused(_)));
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_the_socket_is_unknown() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    Tasks::new().spawn("babble", Death::Logged, async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut some = [0; 64];
+            let _ = socket.read(&mut some).await;
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await;
+        }
+    });
+    let bare = claim(&endpoint, DEDUCT);
+    let given = Claim { descriptor_set: compile(&SHOP), ..bare.clone() };
+    for claimed in [bare, given] {
+        assert!(!Caller::of(&claimed).unknown("{}").await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn headers_that_are_nonsense_do_not_bring_the_call_down() {
+    let page = || async {
+        http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "9")
+            .header("grpc-message", "%zz")
+            .header("grpc-status-details-bin", "not base64!")
+            .body(axum::body::Body::empty())
+            .unwrap()
+    };
+    let endpoint = serve(axum::Router::new().fallback(page)).await;
+    let caller = Caller::of(&Claim { descriptor_set: compile(&SHOP), ..claim(&endpoint, DEDUCT) });
+    let answer = caller.call(Phase::Action, "{}").await;
+    assert!(matches!(&answer, Outcome::Refused(r) if r.code == "FAILED_PRECONDITION"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn reflection_that_is_nonsense_is_told_as_such_and_nothing_is_called() {
+    let page = || async {
+        http::Response::builder()
+            .header("content-type", "application/grpc")
+            .body(axum::body::Body::from(&b"\0\0\0\0\x03\xff\xff\xff"[..]))
+            .unwrap()
+    };
+    let endpoint = serve(axum::Router::new().fallback(page)).await;
+    let cause = Caller::of(&claim(&endpoint, DEDUCT)).unknown("{}").await;
+    assert!(cause.contains("not sent: its server reflection did not answer as it should"), "{cause}");
+}
