@@ -176,7 +176,7 @@ pub enum ProtocolName {
     Sagad,
     /// An existing gRPC service; not served by this version.
     Grpc,
-    /// An existing HTTP service; not served by this version.
+    /// An existing HTTP service.
     Http,
 }
 

@@ -78,6 +78,7 @@ fn outgoing() -> Outgoing {
             epoch: 1,
             participant: ParticipantName::parse("stock").expect("a good name"),
             action: ActionName::parse("deduct").expect("a good name"),
+            is_named: true,
             step: "deduct-stock".to_owned(),
             input,
             action_input: None,

@@ -2,7 +2,7 @@
 
 use super::Outgoing;
 use super::handlers::{ClaimedAction, Endpoint, FieldProblem, Protocol};
-use super::sagad;
+use super::{http, sagad};
 use crate::saga::ids::Timestamp;
 use crate::saga::words::Outcome;
 use crate::tasks::Tasks;
@@ -12,6 +12,8 @@ use crate::tasks::Tasks;
 pub(super) enum Route {
     /// The request says which action is meant.
     Sagad,
+    /// A request line and the answers that are counted in another way.
+    Http(http::Route),
 }
 
 impl Route {
@@ -20,10 +22,10 @@ impl Route {
     /// # Errors
     /// Every field of the action that is wrong, by its own name: `target`, `refused_on`, `done_on`.
     pub(super) fn read(protocol: Protocol, action: &ClaimedAction) -> Result<Self, Vec<FieldProblem>> {
-        let _ = action;
         match protocol {
-            // The others are refused for what they are.
-            Protocol::Sagad | Protocol::Grpc | Protocol::Http => Ok(Route::Sagad),
+            // Grpc is refused for what it is.
+            Protocol::Sagad | Protocol::Grpc => Ok(Route::Sagad),
+            Protocol::Http => http::Route::read(action).map(Route::Http),
         }
     }
 }
@@ -32,15 +34,15 @@ impl Route {
 #[derive(Debug)]
 pub(super) enum Client {
     Sagad(sagad::Client),
+    Http(http::Client),
 }
 
 impl Client {
     /// Connects to nothing yet.
     pub(super) fn new(protocol: Protocol, endpoint: &Endpoint, tasks: &Tasks) -> Self {
         match protocol {
-            Protocol::Sagad | Protocol::Grpc | Protocol::Http => {
-                Client::Sagad(sagad::Client::new(endpoint, tasks))
-            }
+            Protocol::Sagad | Protocol::Grpc => Client::Sagad(sagad::Client::new(endpoint, tasks)),
+            Protocol::Http => Client::Http(http::Client::new(endpoint, tasks)),
         }
     }
 
@@ -49,6 +51,11 @@ impl Client {
     pub(super) async fn call(&self, outgoing: Outgoing, route: &Route, now: Timestamp) -> Outcome {
         match (self, route) {
             (Client::Sagad(client), Route::Sagad) => client.call(outgoing, now).await,
+            (Client::Http(client), Route::Http(route)) => client.call(outgoing, route, now).await,
+            // A participant has one protocol: what was registered for another is not routed here.
+            (Client::Sagad(_), Route::Http(_)) | (Client::Http(_), Route::Sagad) => Outcome::Unknown(
+                "not sent: the registration was replaced by one of another protocol".to_owned(),
+            ),
         }
     }
 }

@@ -44,8 +44,8 @@ impl Protocol {
     #[must_use]
     pub fn is_served(self) -> bool {
         match self {
-            Protocol::Sagad => true,
-            Protocol::Grpc | Protocol::Http => false,
+            Protocol::Sagad | Protocol::Http => true,
+            Protocol::Grpc => false,
         }
     }
 
@@ -61,7 +61,7 @@ impl Protocol {
 }
 
 /// The protocols this version serves, for messages.
-const SERVED: &str = "PROTOCOL_SAGAD";
+const SERVED: &str = "PROTOCOL_SAGAD and PROTOCOL_HTTP";
 
 /// One field of a claim that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -398,7 +398,7 @@ pub(super) mod tests {
             ("participant", "1 to 128 characters", |c| c.participant = "a.b".into()),
             ("endpoint", "must not be empty", |c| c.endpoint.clear()),
             ("protocol", "is required; this version serves PROTOCOL_SAGAD", |c| c.protocol = None),
-            ("protocol", "PROTOCOL_HTTP is not served", |c| c.protocol = Some(Protocol::Http)),
+            ("protocol", "PROTOCOL_GRPC is not served", |c| c.protocol = Some(Protocol::Grpc)),
             ("actions", "at least one", |c| c.actions.clear()),
             ("actions[1].name", "1 to 128 characters", |c| c.actions[1].name.clear()),
             ("actions[1].name", "stands twice", |c| c.actions[1].name = "deduct".into()),

@@ -4,19 +4,24 @@
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
 //!                      └─► client   (the endpoint, by its protocol)
-//!                            └─► sagad    (the messages) ─► line (the connections)
-//!                                  └─► outcome (what the answer means)
+//!                            ├─► sagad    (the messages) ─► line (connections of HTTP/2) ─► socket
+//!                            │     └─► outcome (what the answer means)
+//!                            └─► http     (method, path, headers) ─► line, or pool (HTTP/1.1) ─► socket
+//!                                  └─► http::answer (what the answer means)
 //! ```
 
 mod client;
 pub mod dispatch;
 pub mod handlers;
+mod http;
+mod keys;
 mod line;
 pub mod listing;
 pub mod outcome;
 pub mod registry;
 mod roster;
 mod sagad;
+mod socket;
 mod stored;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,10 @@ pub const CODE_MAX_CHARS: usize = 128;
 /// What is kept of a participant's message, in characters.
 pub const MESSAGE_MAX_CHARS: usize = 1_024;
 
+/// The code of a refusal by the daemon itself: the call's input does not fit what the registration
+/// says of the action, so nothing was sent.
+pub const INPUT_MISMATCH: &str = "INPUT_MISMATCH";
+
 /// The code of a refusal that came without one.
 const CODE_DEFAULT: &str = "REFUSED";
 
@@ -56,7 +60,7 @@ pub(super) fn no_answer_within(timeout: Duration) -> Outcome {
     Outcome::Unknown(format!("no answer within {}", humantime::format_duration(timeout)))
 }
 
-fn output(text: &str) -> Outcome {
+pub(super) fn output(text: &str) -> Outcome {
     if text.len() > OUTPUT_MAX_BYTES {
         let bytes = text.len();
         return Outcome::Unknown(format!(
@@ -99,7 +103,7 @@ fn cause(status: &Status) -> String {
     cut(&text, MESSAGE_MAX_CHARS)
 }
 
-fn cut(text: &str, max_chars: usize) -> String {
+pub(super) fn cut(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).collect()
 }
 

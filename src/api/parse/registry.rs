@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_protocol_of_a_later_version_is_refused_with_the_one_that_is_served() {
-        let request = proto::RegisterHandlersRequest { protocol: proto::Protocol::Http.into(), ..valid() };
+        let request = proto::RegisterHandlersRequest { protocol: proto::Protocol::Grpc.into(), ..valid() };
         let text = register_handlers(request).unwrap_err().to_string();
-        assert!(text.contains("PROTOCOL_HTTP") && text.contains("PROTOCOL_SAGAD"), "{text}");
+        assert!(text.contains("PROTOCOL_GRPC") && text.contains("PROTOCOL_SAGAD"), "{text}");
     }
 
     #[test]

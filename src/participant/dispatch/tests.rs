@@ -219,6 +219,7 @@ fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
             epoch: 7,
             participant: ParticipantName::parse("stock").unwrap(),
             action: ActionName::parse("deduct").unwrap(),
+            is_named: true,
             step: "deduct-stock/2".to_owned(),
             input: Json::trusted(r#"{"n": 9007199254740993}"#.to_owned()),
             action_input: follows_up.then(|| Json::trusted(r#"{"a":1}"#.to_owned())),
