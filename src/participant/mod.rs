@@ -8,8 +8,10 @@
 //!                            │     └─► outcome (what the answer means)
 //!                            └─► http     (method, path, headers) ─► line, or pool (HTTP/1.1) ─► socket
 //!                                  └─► http::answer (what the answer means)
+//! check ─► client          a conformance run, without registry or turns
 //! ```
 
+pub mod check;
 mod client;
 pub mod dispatch;
 pub mod handlers;
