@@ -179,7 +179,7 @@ pub enum ProtocolName {
     Sagad,
     /// An existing gRPC service.
     Grpc,
-    /// An existing HTTP service; not served by this version.
+    /// An existing HTTP service.
     Http,
 }
 

@@ -1,7 +1,7 @@
 //! Wires the rooms into one daemon: opens the store, brings up the engine, serves, and drains.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::callback::{self, Callback};
 use crate::api::http::{self, HttpPorts};
 use crate::api::{self, Api, Limits, Readiness};
 use crate::clock::{SharedClock, SystemClock};
@@ -104,7 +105,9 @@ impl Daemon {
         let grpc = bind(config.server.grpc_addr, "gRPC", "--grpc-addr").await?;
         let http = bind(config.server.http_addr, "HTTP", "--http-addr").await?;
         let ports = Ports { grpc: grpc.local_addr()?, http: http.local_addr()? };
-        let pages = http::router(HttpPorts { readiness: is_ready.clone(), scrape: scrape(&metrics) });
+        let callback = Callback { engine: Arc::new(OnceLock::new()), limits: limits_of(config) };
+        let pages = http::router(HttpPorts { readiness: is_ready.clone(), scrape: scrape(&metrics) })
+            .merge(callback::router(callback.clone()));
         // It outlives the gRPC port: who asks meanwhile is told that work is not welcome.
         let closing = drained.clone();
         tasks.spawn("http", Death::Logged, async move {
@@ -135,6 +138,7 @@ impl Daemon {
         let look = check_participants(configured.collect(), tasks.clone());
         tasks.spawn("look at the configured participants", Death::Logged, look);
         tasks.spawn("gauges", Death::Logged, keep_gauges(engine.clone(), metrics.clone(), tasks.stopping()));
+        let _ = callback.engine.set(engine.clone());
         let surface = Api {
             engine: engine.clone(),
             readiness: is_ready,

@@ -16,7 +16,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("participant", &["saga"]),
     ("engine", &["saga", "store", "participant", "definition"]),
     ("api", &["saga", "engine"]),
-    ("cli", &["saga", "definition"]),
+    // `participant check` calls a service as the daemon would.
+    ("cli", &["saga", "definition", "participant"]),
     ("demo", &["cli", "daemon"]),
     ("config", &["participant", "telemetry"]),
     ("telemetry", &[]),

@@ -79,6 +79,7 @@ fn outgoing() -> Outgoing {
             epoch: 1,
             participant: ParticipantName::parse("stock").expect("a good name"),
             action: ActionName::parse("deduct").expect("a good name"),
+            is_named: true,
             step: "deduct-stock".to_owned(),
             input,
             action_input: None,
@@ -88,7 +89,6 @@ fn outgoing() -> Outgoing {
         key: "0".repeat(40),
         action_key: "0".repeat(40),
         token: "0".repeat(60),
-        has_own_probe: false,
     }
 }
 

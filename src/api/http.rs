@@ -1,4 +1,5 @@
-//! The HTTP port: whether the daemon is alive, whether it takes work, and its figures.
+//! The HTTP port: whether the daemon is alive, whether it takes work, and its figures. Further pages,
+//! such as [`super::callback`], are merged into it.
 
 use std::future::Future;
 use std::io;
@@ -37,7 +38,7 @@ pub struct HttpPorts {
     pub scrape: Scrape,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`; other pages of the same port are merged into it.
+/// `/healthz`, `/readyz` and `/metrics`.
 pub fn router(ports: HttpPorts) -> axum::Router {
     axum::Router::new()
         .route("/healthz", get(healthz))

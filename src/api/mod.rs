@@ -10,6 +10,7 @@
 //! with every violation at once ([`parse`]), answers become messages ([`convert`]), and the
 //! engine's errors become statuses in one place ([`status`]).
 
+pub mod callback;
 pub mod convert;
 mod definition_service;
 mod gate;

@@ -13,6 +13,7 @@ pub mod definition_check;
 pub mod definitions;
 pub mod exit;
 pub mod follow;
+pub mod participant_check;
 pub mod participants;
 pub mod read;
 pub mod render;
@@ -81,7 +82,7 @@ enum Verb {
     /// Check, register and show definitions
     #[command(subcommand)]
     Def(definitions::DefVerb),
-    /// List and register participants
+    /// List, register and check participants
     #[command(subcommand)]
     Participant(participants::ParticipantVerb),
     /// Show the daemon's counts and figures

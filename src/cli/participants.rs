@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::args::{self, on_the_wire};
 use super::client::answer;
 use super::exit::Exit;
+use super::participant_check;
 use super::render::{registry as told, text};
 use super::session::Session;
 use super::trouble::Trouble;
@@ -21,6 +22,8 @@ pub enum ParticipantVerb {
     List(ListArgs),
     /// Register one endpoint of a participant
     Register(RegisterArgs),
+    /// Try out whether a service keeps what sagas need of it; makes real effects
+    Check(participant_check::CheckArgs),
 }
 
 /// Which participants to list.
@@ -65,12 +68,12 @@ pub struct RegisterArgs {
     descriptor_set: Option<PathBuf>,
 }
 
-const REFUSED_ON: &str = "--refused-on";
-const DONE_ON: &str = "--done-on";
+pub(super) const REFUSED_ON: &str = "--refused-on";
+pub(super) const DONE_ON: &str = "--done-on";
 
 /// How a participant is called.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Spoken {
+pub(super) enum Spoken {
     /// It implements sagad.v1.ParticipantService
     Sagad,
     /// Unary methods of an existing gRPC service
@@ -91,9 +94,9 @@ impl From<Spoken> for Protocol {
 
 /// `NAME=ANSWER,ANSWER`: some answers of one action.
 #[derive(Debug, Clone)]
-struct Answers {
-    action: String,
-    answers: Vec<String>,
+pub(super) struct Answers {
+    pub(super) action: String,
+    pub(super) answers: Vec<String>,
 }
 
 impl FromStr for Answers {
@@ -136,6 +139,7 @@ pub async fn run(verb: ParticipantVerb, session: &Session) -> Result<Exit, Troub
     match verb {
         ParticipantVerb::List(args) => list(args, session).await,
         ParticipantVerb::Register(args) => register(args, session).await,
+        ParticipantVerb::Check(args) => participant_check::check(args, session).await,
     }
 }
 

@@ -131,7 +131,7 @@ fn what_cannot_work_is_pointed_at() {
         ),
         (
             &format!("{participant}endpoint = \"http://a:1\"\nprotocol = \"http\""),
-            "sagad.toml:5:12: participants[0].protocol: PROTOCOL_HTTP is not served",
+            "sagad.toml:3:12: participants[0].actions[0]: is required with PROTOCOL_HTTP",
             "correct the entry",
         ),
         (

@@ -74,7 +74,6 @@ fn outgoing(shared: &Shared, saga: &Saga, duty: CallDuty) -> Outgoing {
         saga_id: saga.id.clone(),
         definition: saga.definition.name.clone(),
         labels: Arc::clone(&saga.labels),
-        has_own_probe: saga.step(duty.at).probe.is_some(),
         duty,
     }
 }

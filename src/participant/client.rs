@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Outgoing;
 use super::handlers::{ClaimedAction, Endpoint, FieldProblem, Protocol};
-use super::{grpc, sagad};
+use super::{grpc, http, sagad};
 use crate::saga::ids::Timestamp;
 use crate::saga::words::Outcome;
 use crate::tasks::Tasks;
@@ -16,6 +16,8 @@ pub(super) enum Route {
     Sagad,
     /// A method.
     Grpc(grpc::Route),
+    /// A request line, and the answers that are counted in another way.
+    Http(http::Route),
 }
 
 impl Route {
@@ -30,8 +32,8 @@ impl Route {
     ) -> Result<Self, Vec<FieldProblem>> {
         match protocol {
             Protocol::Grpc => grpc::Route::read(action, given).map(Route::Grpc),
-            // The other is refused for what it is.
-            Protocol::Sagad | Protocol::Http => Ok(Route::Sagad),
+            Protocol::Http => http::Route::read(action).map(Route::Http),
+            Protocol::Sagad => Ok(Route::Sagad),
         }
     }
 }
@@ -41,21 +43,23 @@ impl Route {
 pub(super) enum Client {
     Sagad(sagad::Client),
     Grpc(grpc::Client),
+    Http(http::Client),
 }
 
 impl Client {
     /// Connects to nothing yet.
     pub(super) fn new(protocol: Protocol, endpoint: &Endpoint, tasks: &Tasks) -> Self {
         match protocol {
-            Protocol::Sagad | Protocol::Http => Client::Sagad(sagad::Client::new(endpoint, tasks)),
+            Protocol::Sagad => Client::Sagad(sagad::Client::new(endpoint, tasks)),
             Protocol::Grpc => Client::Grpc(grpc::Client::new(endpoint, tasks)),
+            Protocol::Http => Client::Http(http::Client::new(endpoint, tasks)),
         }
     }
 
     /// Its service has registered again: it may be another version now.
     pub(super) fn registered_again(&self) {
         match self {
-            Client::Sagad(_) => {}
+            Client::Sagad(_) | Client::Http(_) => {}
             Client::Grpc(client) => client.forget_types(),
         }
     }
@@ -66,9 +70,11 @@ impl Client {
         match (self, route) {
             (Client::Sagad(client), Route::Sagad) => client.call(outgoing, now).await,
             (Client::Grpc(client), Route::Grpc(route)) => client.call(&outgoing, route).await,
-            (Client::Sagad(_), Route::Grpc(_)) | (Client::Grpc(_), Route::Sagad) => {
-                Outcome::Unknown("not sent: the action's target belongs to another protocol".to_owned())
-            }
+            (Client::Http(client), Route::Http(route)) => client.call(outgoing, route, now).await,
+            // A participant has one protocol: what was registered for another is not routed here.
+            (Client::Sagad(_) | Client::Grpc(_) | Client::Http(_), _) => Outcome::Unknown(
+                "not sent: the registration was replaced by one of another protocol".to_owned(),
+            ),
         }
     }
 }

@@ -44,15 +44,6 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Whether this version can call participants this way.
-    #[must_use]
-    pub fn is_served(self) -> bool {
-        match self {
-            Protocol::Sagad | Protocol::Grpc => true,
-            Protocol::Http => false,
-        }
-    }
-
     /// The name in the interface.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -64,8 +55,8 @@ impl Protocol {
     }
 }
 
-/// The protocols this version serves, for messages.
-const SERVED: &str = "PROTOCOL_SAGAD and PROTOCOL_GRPC";
+/// The protocols, for messages.
+const PROTOCOLS: &str = "PROTOCOL_SAGAD, PROTOCOL_GRPC or PROTOCOL_HTTP";
 
 /// One field of a claim that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,8 +235,9 @@ impl Handlers {
             .map_err(|invalid| problems.push(FieldProblem::name("participant", &invalid)));
         let endpoint = Endpoint::parse(&claim.endpoint)
             .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
-        let protocol = check_protocol(claim.protocol)
-            .map_err(|problem| problems.push(FieldProblem::new("protocol", problem)));
+        let protocol = claim.protocol.ok_or_else(|| {
+            problems.push(FieldProblem::new("protocol", format!("is required: {PROTOCOLS}")));
+        });
         let descriptor_set = check_descriptor_set(claim)
             .map_err(|problem| problems.push(FieldProblem::new("descriptor_set", problem)));
         let given = descriptor_set.as_ref().ok().and_then(Option::as_ref);
@@ -278,7 +270,7 @@ impl Handlers {
     pub(super) fn grpc_routes(&self) -> impl Iterator<Item = (&Target, &grpc::Route)> {
         self.in_order().into_iter().filter_map(|(_, target)| match &target.route {
             Route::Grpc(route) => Some((target, route)),
-            Route::Sagad => None,
+            Route::Sagad | Route::Http(_) => None,
         })
     }
 
@@ -288,16 +280,6 @@ impl Handlers {
             other.actions.get(name).is_some_and(|theirs| theirs.target != target.target)
         };
         self.actions.iter().find(|(name, target)| differs(name, target)).map(|(name, _)| name)
-    }
-}
-
-fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
-    match protocol {
-        None => Err(format!("is required; this version serves {SERVED}")),
-        Some(protocol) if !protocol.is_served() => {
-            Err(format!("{} is not served by this version; it serves {SERVED}", protocol.as_str()))
-        }
-        Some(protocol) => Ok(protocol),
     }
 }
 
@@ -433,13 +415,10 @@ pub(super) mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut Claim);
-        let cases: [(&str, &str, Spoil); 11] = [
+        let cases: [(&str, &str, Spoil); 10] = [
             ("participant", "1 to 128 characters", |c| c.participant = "a.b".into()),
             ("endpoint", "must not be empty", |c| c.endpoint.clear()),
-            ("protocol", "is required; this version serves PROTOCOL_SAGAD and PROTOCOL_GRPC", |c| {
-                c.protocol = None;
-            }),
-            ("protocol", "PROTOCOL_HTTP is not served", |c| c.protocol = Some(Protocol::Http)),
+            ("protocol", "is required: PROTOCOL_SAGAD, PROTOCOL_GRPC or", |c| c.protocol = None),
             ("actions", "at least one", |c| c.actions.clear()),
             ("actions[1].name", "1 to 128 characters", |c| c.actions[1].name.clear()),
             ("actions[1].name", "stands twice", |c| c.actions[1].name = "deduct".into()),

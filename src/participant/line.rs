@@ -4,10 +4,8 @@
 //! A call writes its own frames and is woken by its own answer. Beside the calls there is one task
 //! a connection, which moves bytes between frames and socket.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -15,39 +13,24 @@ use futures::future::{BoxFuture, Shared};
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::header::USER_AGENT;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use rustix::net::sockopt;
-use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use super::handlers::Endpoint;
+use super::socket::{self, AGENT};
 use crate::tasks::{Death, Tasks};
 
-/// Longest time for a connection to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The operating system asks a silent peer for a sign of life after this time, and gives it up after
-/// [`KEEP_ALIVE_PROBES`] further ones without an answer. Pings of HTTP/2 would do the same faster,
-/// but gRPC servers take more than one in five minutes for abuse and close the connection under the
-/// calls in flight.
-const KEEP_ALIVE_TIME: Duration = Duration::from_secs(10);
-/// The time between two such questions.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How many of them go without an answer.
-const KEEP_ALIVE_PROBES: u32 = 3;
 /// Flow-control window of one call, in bytes: an answer of the largest size fits.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Flow-control window of one connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Longest list of headers in an answer, in bytes.
 const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
-/// What participants read of their caller.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("sagad/", env!("CARGO_PKG_VERSION")));
-
 /// A connection that is being made, is there, or could not be made.
 type Connecting = Shared<BoxFuture<'static, Result<SendRequest<Bytes>, Status>>>;
 
@@ -140,10 +123,7 @@ impl Drop for Unanswered<'_> {
 }
 
 async fn connect(endpoint: Endpoint, tasks: Tasks) -> Result<SendRequest<Bytes>, Status> {
-    let made = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority())).await;
-    let socket = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let socket = socket.and_then(|socket| set_up(&socket).map(|()| socket));
-    let socket = socket.map_err(|error| Status::unavailable(format!("connect to {endpoint}: {error}")))?;
+    let socket = socket::connect(&endpoint).await.map_err(Status::unavailable)?;
     let (requests, connection) = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -162,16 +142,7 @@ async fn connect(endpoint: Endpoint, tasks: Tasks) -> Result<SendRequest<Bytes>,
     Ok(requests)
 }
 
-fn set_up(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE_TIME)?;
-    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_PROBES)?;
-    Ok(())
-}
-
-/// Sends one request over a connection, for the generated client.
+/// Sends one request over a connection.
 pub(super) struct Exchange(SendRequest<Bytes>);
 
 impl Service<Request<Body>> for Exchange {

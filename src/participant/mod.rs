@@ -4,21 +4,27 @@
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
 //!                      └─► client   (the endpoint, by its protocol)
-//!                            ├─► sagad  (its messages) ──────┬─► line (the connections)
-//!                            ├─► grpc   (any unary method) ──┘
+//!                            ├─► sagad  (its messages) ────────┬─► line (HTTP/2) ─┬─► socket
+//!                            ├─► grpc   (any unary method) ────┤                  │
+//!                            ├─► http   (a JSON request) ──────┴─► pool (HTTP/1.1)┘
 //!                            └─► outcome (what the answer means)
+//! check ─► client          a conformance run, without registry or turns
 //! ```
 
+pub mod check;
 mod client;
 pub mod dispatch;
 pub mod grpc;
 pub mod handlers;
+mod http;
+mod keys;
 mod line;
 pub mod listing;
 pub mod outcome;
 pub mod registry;
 mod roster;
 mod sagad;
+mod socket;
 mod stored;
 pub mod targets;
 
@@ -49,8 +55,6 @@ pub struct Outgoing {
     pub action_key: String,
     /// Completes the step later.
     pub token: String,
-    /// Whether the definition names a call of its own by which the step is probed.
-    pub has_own_probe: bool,
 }
 
 /// A participant has more to do than it gets done: calls that wait for their turn with it.

@@ -96,8 +96,7 @@ fn text(document: Option<Json>) -> String {
 }
 
 fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
-    let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token, has_own_probe: _ } =
-        outgoing;
+    let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token } = outgoing;
     ExecuteRequest {
         saga_id: saga_id.to_string(),
         definition: definition.to_string(),
@@ -117,8 +116,7 @@ fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
 macro_rules! follow_up {
     ($function:ident -> $request:ident) => {
         fn $function(outgoing: Outgoing, now: Timestamp) -> $request {
-            let Outgoing { saga_id, definition, labels, duty, key, action_key, token, has_own_probe: _ } =
-                outgoing;
+            let Outgoing { saga_id, definition, labels, duty, key, action_key, token } = outgoing;
             $request {
                 saga_id: saga_id.to_string(),
                 definition: definition.to_string(),

@@ -137,6 +137,9 @@ pub struct CallDuty {
     pub participant: ParticipantName,
     /// What is asked: the action's name in the `call` of this phase.
     pub action: super::ids::ActionName,
+    /// Whether the definition names this call. A probe that it does not name is put to whoever serves
+    /// the action, who may know how to answer it.
+    pub is_named: bool,
     /// The instance's name, such as `deduct-stock/0`.
     pub step: String,
     /// The call's input.

@@ -166,13 +166,6 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_of_a_later_version_is_refused_with_the_one_that_is_served() {
-        let request = proto::RegisterHandlersRequest { protocol: proto::Protocol::Http.into(), ..valid() };
-        let text = register_handlers(request).unwrap_err().to_string();
-        assert!(text.contains("PROTOCOL_HTTP") && text.contains("PROTOCOL_SAGAD"), "{text}");
-    }
-
-    #[test]
     fn only_done_and_refused_finish_a_step() {
         let limits = Limits::default();
         let with = |outcome| proto::CompleteStepRequest { token: "t".into(), outcome };

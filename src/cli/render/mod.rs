@@ -8,6 +8,7 @@
 //!         └─► table, saga, timeline, registry, stats, graph: for people
 //! ```
 
+pub mod check;
 pub mod document;
 pub mod graph;
 pub mod page;

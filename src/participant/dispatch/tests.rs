@@ -219,6 +219,7 @@ pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgo
             epoch: 7,
             participant: ParticipantName::parse("stock").unwrap(),
             action: ActionName::parse("deduct").unwrap(),
+            is_named: true,
             step: "deduct-stock/2".to_owned(),
             input: Json::trusted(r#"{"n": 9007199254740993}"#.to_owned()),
             action_input: follows_up.then(|| Json::trusted(r#"{"a":1}"#.to_owned())),
@@ -228,7 +229,6 @@ pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgo
         key: "key-1".to_owned(),
         action_key: "action-key-1".to_owned(),
         token: "token-1".to_owned(),
-        has_own_probe: false,
     }
 }
 

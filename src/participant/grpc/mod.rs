@@ -5,8 +5,7 @@
 //! learned  the types behind an endpoint ─► reflection (asked there) ─► files (put together)
 //! given    the same from a descriptor set that came with the registration
 //! request  JSON ─► message        response  message ─► JSON
-//! keys     the metadata of a call wire      one exchange, by the frame
-//! answers  status ─► outcome
+//! answers  status ─► outcome      wire      one exchange, by the frame
 //! ```
 //! Nothing is generated: a call costs a look at the types, which are kept, and one exchange.
 
@@ -14,7 +13,6 @@ mod answers;
 mod editions;
 mod files;
 mod given;
-mod keys;
 mod learned;
 mod reflection;
 mod request;
@@ -35,9 +33,9 @@ use learned::{Learned, TypesError};
 pub(super) use route::Route;
 use wire::{Answer, NoAnswer, Question};
 
-use super::Outgoing;
 use super::handlers::{Endpoint, FieldProblem, Handlers};
 use super::outcome::{MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, output};
+use super::{Outgoing, keys};
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Phase, Refusal, codes};
 use crate::tasks::Tasks;
@@ -87,7 +85,7 @@ impl Client {
     /// Makes the call and says what is known after it, however long it takes: the caller has the clock.
     pub(super) async fn call(&self, outgoing: &Outgoing, route: &Route) -> Outcome {
         let phase = outgoing.duty.phase;
-        if phase == Phase::Probe && !outgoing.has_own_probe {
+        if phase == Phase::Probe && !outgoing.duty.is_named {
             // Only the definition can say what asks for the effect: to call the action would cause it.
             return Outcome::Unsupported;
         }
@@ -228,7 +226,7 @@ impl Client {
 }
 
 fn question(outgoing: &Outgoing, route: &Route, request: Vec<u8>) -> Question {
-    let mut headers = keys::metadata(outgoing);
+    let mut headers = keys::headers(outgoing);
     let timeout = wire::grpc_timeout(outgoing.duty.timeout.saturating_add(GRPC_TIMEOUT_SLACK));
     headers.insert("grpc-timeout", HeaderValue::try_from(timeout).expect("digits and a letter"));
     Question {

@@ -1,6 +1,7 @@
 //! The public surface, asked by a client that knows nothing of what is behind it.
 
 mod cancel_deadline;
+mod check;
 mod cli;
 mod data_flow;
 mod definitions;
@@ -8,6 +9,7 @@ mod events;
 mod fan_out;
 mod filters;
 mod forward;
+mod http;
 mod json_limits;
 mod large;
 mod lists;

@@ -237,18 +237,6 @@ async fn registrations_that_make_no_sense_are_invalid_and_say_where() -> Result<
 }
 
 #[tokio::test]
-async fn protocols_that_are_not_served_are_refused_naming_the_one_that_is() -> Result<()> {
-    let mut unserved = request(&unique("later"), "http://127.0.0.1:9", &["a"]);
-    unserved.protocol = Protocol::Http.into();
-    unserved.actions[0].target = "POST /a".to_owned();
-    let status = register(unserved).await.unwrap_err();
-    assert_eq!((status.code(), violations(&status)), (Code::InvalidArgument, vec!["protocol".to_owned()]));
-    let text = format!("{status:?}");
-    assert!(text.contains("PROTOCOL_SAGAD"), "{text}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn registrations_survive_a_restart_and_get_a_full_ttl() -> Result<()> {
     let data = tempfile::tempdir()?;
     let daemon = Launch::on(data.path()).start()?;

@@ -148,8 +148,19 @@ impl Daemon {
 
     /// The status and the body of a page on its HTTP port.
     pub async fn page(&self, path: &str) -> Result<(u16, String)> {
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n")).await
+    }
+
+    /// The status and the body of what its HTTP port answers to a POST.
+    pub async fn post(&self, path: &str, body: &str) -> Result<(u16, String)> {
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\ncontent-length: {length}");
+        self.exchange(&format!("{head}\r\n\r\n{body}")).await
+    }
+
+    async fn exchange(&self, request: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.http).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: sagad\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod daemon;
+pub mod http_service;
 pub mod participant;
 pub mod play;
 pub mod shared;

@@ -81,7 +81,7 @@ impl Caller {
     pub(super) async fn call(&self, phase: Phase, input: &str) -> Outcome {
         let mut outgoing = outgoing(phase, Duration::from_secs(30));
         outgoing.duty.input = Json::parse(input).unwrap();
-        outgoing.has_own_probe = true;
+        outgoing.duty.is_named = true;
         self.client.call(outgoing, self.route(), NOON).await
     }
 
@@ -293,7 +293,7 @@ async fn a_probe_is_asked_only_where_the_definition_names_one() {
     let caller = Caller::of(&claim(&service.endpoint(), DEDUCT));
     assert!(matches!(caller.call(Phase::Probe, "{}").await, Outcome::Done(_)));
     let mut without = outgoing(Phase::Probe, Duration::from_secs(30));
-    without.has_own_probe = false;
+    without.duty.is_named = false;
     assert_eq!(caller.client.call(without, caller.route(), NOON).await, Outcome::Unsupported);
     assert_eq!(service.seen().len(), 1, "the action was not called for it");
 }
