@@ -2,7 +2,7 @@
 
 use super::Outgoing;
 use super::handlers::{ClaimedAction, Endpoint, FieldProblem, Protocol};
-use super::sagad;
+use super::{sagad, worker};
 use crate::saga::ids::Timestamp;
 use crate::saga::words::Outcome;
 use crate::tasks::Tasks;
@@ -12,6 +12,8 @@ use crate::tasks::Tasks;
 pub(super) enum Route {
     /// The request says which action is meant.
     Sagad,
+    /// So it does to a worker.
+    Worker,
 }
 
 impl Route {
@@ -24,6 +26,8 @@ impl Route {
         match protocol {
             // The others are refused for what they are.
             Protocol::Sagad | Protocol::Grpc | Protocol::Http => Ok(Route::Sagad),
+            // That it is not registered is said once, of the protocol.
+            Protocol::Worker => Err(Vec::new()),
         }
     }
 }
@@ -32,6 +36,7 @@ impl Route {
 #[derive(Debug)]
 pub(super) enum Client {
     Sagad(sagad::Client),
+    Worker(worker::Client),
 }
 
 impl Client {
@@ -41,14 +46,25 @@ impl Client {
             Protocol::Sagad | Protocol::Grpc | Protocol::Http => {
                 Client::Sagad(sagad::Client::new(endpoint, tasks))
             }
+            // A stream is there before its endpoint is.
+            Protocol::Worker => Client::Worker(worker::Client::gone(endpoint)),
         }
     }
 
-    /// Makes one call and says what is known after it, however long it takes: the caller has the clock.
-    /// Dropping the future abandons the call.
+    /// Whether calls end in time by themselves, because an answer may be given more time on the way.
+    pub(super) fn keeps_time(&self) -> bool {
+        matches!(self, Client::Worker(_))
+    }
+
+    /// Makes one call and says what is known after it, however long it takes: the caller has the clock,
+    /// unless the client [keeps time](Self::keeps_time). Dropping the future abandons the call.
     pub(super) async fn call(&self, outgoing: Outgoing, route: &Route, now: Timestamp) -> Outcome {
         match (self, route) {
             (Client::Sagad(client), Route::Sagad) => client.call(outgoing, now).await,
+            (Client::Worker(client), Route::Worker) => client.call(outgoing, now).await,
+            (Client::Sagad(_) | Client::Worker(_), _) => {
+                Outcome::Unknown("not sent: the action is registered for another protocol".to_owned())
+            }
         }
     }
 }

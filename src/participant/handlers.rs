@@ -37,6 +37,8 @@ pub enum Protocol {
     Grpc,
     /// Requests with a JSON body.
     Http,
+    /// Steps are taken over a stream that the participant opened.
+    Worker,
 }
 
 impl Protocol {
@@ -45,7 +47,7 @@ impl Protocol {
     pub fn is_served(self) -> bool {
         match self {
             Protocol::Sagad => true,
-            Protocol::Grpc | Protocol::Http => false,
+            Protocol::Grpc | Protocol::Http | Protocol::Worker => false,
         }
     }
 
@@ -56,6 +58,7 @@ impl Protocol {
             Protocol::Sagad => "PROTOCOL_SAGAD",
             Protocol::Grpc => "PROTOCOL_GRPC",
             Protocol::Http => "PROTOCOL_HTTP",
+            Protocol::Worker => "PROTOCOL_WORKER",
         }
     }
 }
@@ -136,7 +139,7 @@ pub struct Target {
     pub(super) route: Route,
 }
 
-/// `http://host:port`, and nothing behind it.
+/// `http://host:port`, and nothing behind it; `worker:NAME` for a worker's stream.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(Arc<str>);
 
@@ -173,6 +176,16 @@ impl Endpoint {
             return Err(format!("must end behind the port, without path or query; {FORM}"));
         }
         Ok(Self(format!("http://{}:{port}", authority.host().to_ascii_lowercase()).into()))
+    }
+
+    /// A worker's stream: no URL, and nobody connects to it.
+    pub(super) fn worker(name: &str) -> Self {
+        Self(format!("worker:{name}").into())
+    }
+
+    /// Another stream of a worker with the same name.
+    pub(super) fn numbered(&self, nth: u32) -> Self {
+        Self(format!("{self}~{nth}").into())
     }
 
     /// The URL.
@@ -266,6 +279,9 @@ impl Handlers {
 fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
     match protocol {
         None => Err(format!("is required; this version serves {SERVED}")),
+        Some(Protocol::Worker) => {
+            Err("PROTOCOL_WORKER is not registered: a worker opens a stream with OpenWorker".to_owned())
+        }
         Some(protocol) if !protocol.is_served() => {
             Err(format!("{} is not served by this version; it serves {SERVED}", protocol.as_str()))
         }

@@ -4,8 +4,9 @@
 //! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
 //!                      │
 //!                      └─► client   (the endpoint, by its protocol)
-//!                            └─► sagad    (the messages) ─► line (the connections)
-//!                                  └─► outcome (what the answer means)
+//!                            ├─► sagad    (the messages) ─► line (the connections)
+//!                            │     └─► outcome (what the answer means)
+//!                            └─► worker   (streams that participants opened)
 //! ```
 
 mod client;
@@ -18,6 +19,7 @@ pub mod registry;
 mod roster;
 mod sagad;
 mod stored;
+pub mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +62,8 @@ pub struct Backlog {
 /// Calls participants. The only way a saga touches the world.
 pub trait Dispatch: Reach + Send + Sync + 'static {
     /// Makes one call and says what is known after it. Never takes longer than the duty's timeout
-    /// after the call was sent; dropping the future abandons the call.
+    /// after the call was sent, or after a worker's last sign that it is at work on it; dropping the
+    /// future abandons the call.
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'static, Outcome>;
 
     /// The first of these participants that is behind with its calls, if any is. Asked before each

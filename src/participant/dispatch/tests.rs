@@ -206,7 +206,8 @@ impl Town {
     }
 }
 
-fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
+/// A call to `stock.deduct`.
+pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
     let follows_up = phase != Phase::Action;
     Outgoing {
         saga_id: SagaId::parse("order-1").unwrap(),
