@@ -25,3 +25,4 @@ mod server;
 mod start;
 mod undo;
 mod watch_wait;
+mod workers;

@@ -6,4 +6,5 @@ pub mod participant;
 pub mod play;
 pub mod shared;
 pub mod wire;
+pub mod worker;
 pub mod world;
