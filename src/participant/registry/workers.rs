@@ -66,6 +66,7 @@ impl Registry {
                 registration_id: id.to_string(),
                 silence_max: habits.silence_max().try_into().ok(),
             },
+            tasks.stopping(),
         );
         let attached = Attached {
             shared: Arc::clone(&self.shared),

@@ -69,6 +69,8 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Fires when the daemon's side of the stream is gone.
     dropped: CancellationToken,
+    /// Fires when the daemon stops: what it drops then is not cancelled, the next daemon asks again.
+    stopping: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -110,18 +112,23 @@ impl Drop for Placed<'_> {
 
 impl Link {
     /// A stream that begins with `welcome`.
-    pub(crate) fn new(endpoint: &Endpoint, welcome: WorkerWelcome) -> Arc<Self> {
+    pub(crate) fn new(endpoint: &Endpoint, welcome: WorkerWelcome, stopping: CancellationToken) -> Arc<Self> {
         let message = OpenWorkerResponse { welcome: Some(welcome), ..OpenWorkerResponse::default() };
-        Self::of(endpoint, message, None)
+        Self::of(endpoint, message, None, stopping)
     }
 
     /// A stream that is over.
     pub(super) fn ended(endpoint: &Endpoint) -> Arc<Self> {
         let end = Ending { status: None, cause: "its stream has ended".to_owned() };
-        Self::of(endpoint, OpenWorkerResponse::default(), Some(end))
+        Self::of(endpoint, OpenWorkerResponse::default(), Some(end), CancellationToken::new())
     }
 
-    fn of(endpoint: &Endpoint, message: OpenWorkerResponse, end: Option<Ending>) -> Arc<Self> {
+    fn of(
+        endpoint: &Endpoint,
+        message: OpenWorkerResponse,
+        end: Option<Ending>,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
         let state = State {
             endpoint: endpoint.clone(),
             calls: HashMap::new(),
@@ -132,7 +139,7 @@ impl Link {
             end,
             writer: None,
         };
-        Arc::new(Self { state: Mutex::new(state), dropped: CancellationToken::new() })
+        Arc::new(Self { state: Mutex::new(state), dropped: CancellationToken::new(), stopping })
     }
 
     /// Fires when the daemon's side of the stream is gone.
@@ -171,13 +178,15 @@ impl Link {
     fn take_back(&self, call_id: u64) {
         let mut state = self.state.lock();
         let Some(call) = state.calls.remove(&call_id) else { return };
-        let writer = if call.sent.is_some() {
+        let writer = if call.sent.is_none() {
+            state.steps.retain(|(step, _)| step.call_id != call_id);
+            None
+        } else if self.stopping.is_cancelled() {
+            None
+        } else {
             state.message.cancelled.push(call_id);
             state.speaks = true;
             state.writer.take()
-        } else {
-            state.steps.retain(|(step, _)| step.call_id != call_id);
-            None
         };
         drop(state);
         wake(writer);

@@ -382,6 +382,19 @@ async fn a_daemon_that_stops_says_so_and_takes_what_comes_in_time() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_stops_drops_its_calls_and_cancels_none() {
+    let town = Town::new();
+    let mut worker = town.worker("one", 0).await;
+    let call = town.call(PATIENT);
+    worker.step().await;
+    town.tasks.stop();
+    call.abort();
+    let last = worker.hear().await;
+    assert!(last.draining && last.cancelled.is_empty());
+    assert_eq!(worker.end().await.unwrap().code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_daemon_that_stops_does_not_wait_for_ever() {
     let mut town = Town::new();
     town.habits.grace = SHORT;
@@ -499,7 +512,7 @@ async fn a_seat_that_is_never_served_is_given_back() {
 #[test]
 fn a_step_may_be_at_work_for_an_hour_and_no_longer() {
     let endpoint = Endpoint::worker("one");
-    let link = Link::new(&endpoint, proto::WorkerWelcome::default());
+    let link = Link::new(&endpoint, proto::WorkerWelcome::default(), Tasks::new().stopping());
     let placed = link.place(outgoing(Phase::Action, PATIENT), NOON).unwrap();
     assert!(matches!(link.patience(placed.call_id, PATIENT), link::Patience::Left(left) if left <= PATIENT));
     assert_eq!(link.patience(placed.call_id, Duration::ZERO), link::Patience::NeverSent);
