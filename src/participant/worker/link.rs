@@ -39,6 +39,8 @@ pub(super) enum Said {
     Unimplemented,
     /// No answer will come, and why.
     Lost(String),
+    /// The step was never written, and why.
+    Unsent(String),
 }
 
 /// What is left of the time for a call.
@@ -284,11 +286,11 @@ impl Link {
         drop(state);
         wake(writer);
         for call in calls.into_values() {
-            let text = match call.sent {
-                Some(_) => format!("no answer: {endpoint} is gone: {cause}"),
-                None => format!("not sent: {endpoint} is gone: {cause}"),
+            let said = match call.sent {
+                Some(_) => Said::Lost(format!("no answer: {endpoint} is gone: {cause}")),
+                None => Said::Unsent(format!("not sent: {endpoint} is gone: {cause}")),
             };
-            let _ = call.answer.send(Said::Lost(text));
+            let _ = call.answer.send(said);
         }
     }
 
