@@ -48,6 +48,7 @@ struct CallHandles {
     seconds: Family<CallLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     late_replies: Counter,
+    worker_outcomes_dropped: Counter,
 }
 
 struct StoreHandles {
@@ -227,6 +228,11 @@ impl Metrics {
         self.0.calls.late_replies.inc();
     }
 
+    /// A worker sent so many outcomes that nobody waited for.
+    pub fn worker_outcomes_dropped(&self, count: usize) {
+        self.0.calls.worker_outcomes_dropped.inc_by(count as u64);
+    }
+
     /// The store has committed a batch of so many changes.
     pub fn committed(&self, writes: usize, took: Duration, now: Timestamp) {
         let Handles { store, minute, .. } = &*self.0;
@@ -325,12 +331,15 @@ impl CallHandles {
             seconds: Family::new_with_constructor(short_times as fn() -> Histogram),
             in_flight: Gauge::default(),
             late_replies: Counter::default(),
+            worker_outcomes_dropped: Counter::default(),
         };
         let help = "Calls to participants, by participant and outcome";
         registry.register("call_seconds", help, handles.seconds.clone());
         registry.register("calls_in_flight", "Calls to participants in flight", handles.in_flight.clone());
         let help = "Replies that came too late to change anything";
         registry.register("late_replies", help, handles.late_replies.clone());
+        let help = "Outcomes from workers that nobody waited for";
+        registry.register("worker_outcomes_dropped", help, handles.worker_outcomes_dropped.clone());
         handles
     }
 }

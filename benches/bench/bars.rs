@@ -7,16 +7,16 @@ use crate::limits::Limits;
 use crate::parts::Figures;
 
 /// Unary calls of an `order3` saga: one start, three steps.
-const CALLS: f64 = 4.0;
+pub const CALLS: f64 = 4.0;
 /// Of these the daemon makes so many, and answers the rest.
-const CALLS_MADE: f64 = 3.0;
+pub const CALLS_MADE: f64 = 3.0;
 /// Commits of an `order3` saga, one after the other.
-const COMMITS: f64 = 4.0;
+pub const COMMITS: f64 = 4.0;
 /// Microseconds of processor time that two cores have in a second.
-const PROCESSOR_US: f64 = 2e6;
+pub const PROCESSOR_US: f64 = 2e6;
 
 /// Least part of what an engine that cost nothing would reach.
-const OF_BOUND_MIN: f64 = 0.60;
+pub const OF_BOUND_MIN: f64 = 0.60;
 /// Most times the mean that the slowest hundredth may take.
 const TAIL_MAX: f64 = 3.0;
 /// Most times the parts' own time that a saga alone may take.

@@ -134,7 +134,7 @@ async fn wire(participants: &mut Participants, span: Duration) -> anyhow::Result
 }
 
 /// A call as the engine makes it for the first step.
-fn example_call(number: u64) -> proto::ExecuteRequest {
+pub fn example_call(number: u64) -> proto::ExecuteRequest {
     proto::ExecuteRequest {
         saga_id: format!("019338f4-5a00-7c3e-9f10-{number:012x}"),
         definition: "order3".to_owned(),

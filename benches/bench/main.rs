@@ -30,6 +30,7 @@ mod sagas;
 mod shop;
 mod usage;
 mod wide;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,9 @@ struct Bench {
     /// Run as the participants, on this address
     #[arg(long, hide = true, value_name = "ADDR")]
     shop: Option<SocketAddr>,
+    /// Run as workers of the daemon at this URL
+    #[arg(long, hide = true, value_name = "URL")]
+    work_for: Option<String>,
     /// Open the store in `--open-dir`, and tell what it took
     #[arg(long, hide = true, requires = "open_dir")]
     open_as: Option<Opener>,
@@ -117,10 +121,13 @@ enum Part {
     Retention,
     /// Lists, chains and inputs of all sizes
     Wide,
+    /// Three steps over workers' streams
+    Worker,
 }
 
 /// All but `order3`, in the order in which they are measured.
-const BEHIND_ORDER3: [Part; 11] = [
+const BEHIND_ORDER3: [Part; 12] = [
+    Part::Worker,
     Part::Refused,
     Part::Starts,
     Part::Order,
@@ -152,6 +159,10 @@ async fn run(bench: Bench) -> anyhow::Result<bool> {
         shop::serve(listen).await?;
         return Ok(true);
     }
+    if let Some(url) = &bench.work_for {
+        shop::work(url).await?;
+        return Ok(true);
+    }
     if let (Some(opener), Some(dir)) = (bench.open_as, &bench.open_dir) {
         reopen::open_as(opener, dir)?;
         return Ok(true);
@@ -167,7 +178,7 @@ async fn run(bench: Bench) -> anyhow::Result<bool> {
     for part in BEHIND_ORDER3 {
         if bench.wants(part) {
             eprintln!("{part:?}");
-            findings.extend(bench.part(part, &dir.join("daemon"), &participants).await?);
+            findings.extend(bench.part(part, &dir, &mut participants).await?);
         }
     }
     participants.end().await?;
@@ -209,10 +220,14 @@ impl Bench {
         Ok((Some(Held { limits: [before, behind, limits], expected }), found))
     }
 
-    async fn part(&self, part: Part, dir: &Path, shop: &Participants) -> anyhow::Result<Findings> {
+    async fn part(&self, part: Part, dir: &Path, shop: &mut Participants) -> anyhow::Result<Findings> {
         let (callers, span) = (CALLERS_OF_OTHERS, self.span());
+        if part == Part::Worker {
+            return worker::worker(dir, shop, callers, span).await;
+        }
+        let (dir, shop) = (&dir.join("daemon"), &*shop);
         let row = match part {
-            Part::Order3 => return Ok(Findings::default()),
+            Part::Order3 | Part::Worker => return Ok(Findings::default()),
             Part::Refused => parts::refused(dir, shop, callers, span).await?,
             Part::Starts => parts::starts(dir, shop, callers, span).await?,
             Part::Order => parts::order(dir, shop, callers, span).await?,

@@ -59,11 +59,11 @@ struct Used {
 }
 
 impl Used {
-    fn now(rig: &Rig, participants: &Participants) -> anyhow::Result<Self> {
+    fn now(rig: &Rig, participants_pid: u32) -> anyhow::Result<Self> {
         Ok(Self {
             daemon: cpu(rig.pid()?)?,
             client: cpu(std::process::id())?,
-            participants: cpu(participants.pid()?)?,
+            participants: cpu(participants_pid)?,
         })
     }
 }
@@ -123,9 +123,21 @@ async fn closed(
     span: Duration,
 ) -> anyhow::Result<Figures> {
     let rig = Rig::start(dir, shop, source).await?;
+    closed_on(rig, part, kind, shop.pid()?, callers, span).await
+}
+
+/// A closed loop on a daemon that is there, and ends with it.
+pub async fn closed_on(
+    rig: Rig,
+    part: &str,
+    kind: Kind,
+    participants_pid: u32,
+    callers: usize,
+    span: Duration,
+) -> anyhow::Result<Figures> {
     let mut used = Vec::new();
     let read = || {
-        used.push(Used::now(&rig, shop)?);
+        used.push(Used::now(&rig, participants_pid)?);
         Ok(())
     };
     let before = rig.stats().await?;
@@ -207,7 +219,7 @@ pub async fn burst(dir: &Path, shop: &Participants) -> anyhow::Result<Figures> {
     let rig = Rig::start(dir, shop, ORDER3).await?;
     let clients = rig.clients();
     let before = rig.stats().await?;
-    let begin = Used::now(&rig, shop)?;
+    let begin = Used::now(&rig, shop.pid()?)?;
     let watch = Stopwatch::start();
     let mut callers = JoinSet::new();
     for caller in 0..BURST_CALLERS {
@@ -222,7 +234,7 @@ pub async fn burst(dir: &Path, shop: &Participants) -> anyhow::Result<Figures> {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     let took = watch.elapsed();
-    let end = Used::now(&rig, shop)?;
+    let end = Used::now(&rig, shop.pid()?)?;
     let after = rig.stats().await?;
     let resident = resident_mib(rig.pid()?)?;
     rig.end().await?;

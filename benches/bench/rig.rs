@@ -10,6 +10,7 @@ use sagad::proto;
 use sagad::proto::definition_service_client::DefinitionServiceClient;
 use sagad::proto::operations_service_client::OperationsServiceClient;
 use sagad::proto::participant_service_client::ParticipantServiceClient;
+use sagad::proto::registry_service_client::RegistryServiceClient;
 use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -24,7 +25,7 @@ const READY_PAUSE: Duration = Duration::from_millis(2);
 /// Longest answer that a client takes: sagas of thousands of steps are told whole.
 const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Every action that a definition of the bench calls.
-const PARTICIPANTS: [(&str, &[&str]); 5] = [
+pub const PARTICIPANTS: [(&str, &[&str]); 5] = [
     ("stock", &["deduct", "restore"]),
     ("point", &["use", "charge"]),
     ("order", &["create", "cancel"]),
@@ -34,7 +35,7 @@ const PARTICIPANTS: [(&str, &[&str]); 5] = [
 /// A participant that takes its time.
 const DEPOT: (&str, &[&str]) = ("depot", &["take", "hold", "restore"]);
 /// Calls in flight to a participant that is not to be the limit.
-const IN_FLIGHT: u32 = 4096;
+pub const IN_FLIGHT: u32 = 4096;
 
 /// The participants' process.
 pub struct Participants {
@@ -75,6 +76,33 @@ impl Participants {
     }
 }
 
+/// A process with a worker for each participant of the order saga.
+pub struct Workers(Process);
+
+impl Workers {
+    /// Starts this binary once more, as the workers of the daemon at `url`.
+    pub fn start(dir: &Path, url: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        let program = Program {
+            name: "the workers".to_owned(),
+            binary: std::env::current_exe().context("find this binary")?,
+            args: vec!["--work-for".into(), url.into()],
+            log: dir.join("workers.log"),
+        };
+        Ok(Self(program.start()?))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.0.pid().context("the workers have ended")
+    }
+
+    /// Ends it.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.0.kill().await
+    }
+}
+
 /// What is said to a daemon beside the defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
@@ -82,11 +110,13 @@ pub struct Setup {
     pub settings: &'static str,
     /// Calls that the depot takes at once.
     pub depot_in_flight: u32,
+    /// Whether the participants of the order saga come as workers, and are not called.
+    pub workers: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { settings: "", depot_in_flight: IN_FLIGHT }
+        Self { settings: "", depot_in_flight: IN_FLIGHT, workers: false }
     }
 }
 
@@ -202,6 +232,28 @@ impl Rig {
         self.process.pid().context("the daemon has ended")
     }
 
+    /// Where it is reached.
+    pub fn url(&self) -> &str {
+        &self.home.url
+    }
+
+    /// Waits until `count` participants have registered beside those of the configuration.
+    pub async fn have_come(&mut self, count: usize) -> anyhow::Result<()> {
+        let mut registry = RegistryServiceClient::new(self.channels[0].clone());
+        let waiting = Stopwatch::start();
+        loop {
+            let request = proto::ListParticipantsRequest::default();
+            let listed = registry.list_participants(request).await.context("list the participants")?;
+            let come = |one: &proto::Participant| one.registrations.iter().any(|place| !place.from_config);
+            if listed.into_inner().participants.iter().filter(|one| come(one)).count() >= count {
+                return Ok(());
+            }
+            self.process.still_runs()?;
+            anyhow::ensure!(waiting.elapsed() < READY_TIMEOUT, "the workers do not come");
+            tokio::time::sleep(READY_PAUSE).await;
+        }
+    }
+
     /// A client for each connection.
     pub fn clients(&self) -> Vec<SagaServiceClient<Channel>> {
         let client = |channel| SagaServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX_BYTES);
@@ -257,6 +309,7 @@ fn configuration(participants_url: &str, setup: Setup) -> String {
         )
     };
     let quick: String = PARTICIPANTS.iter().map(|participant| one(participant, IN_FLIGHT)).collect();
+    let quick = if setup.workers { String::new() } else { quick };
     let depot = one(&DEPOT, setup.depot_in_flight);
     format!("[log]\nfilter = \"warn\"\n\n{}\n{quick}{depot}", setup.settings)
 }

@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sagad::demo::worker::Worker;
 use sagad::proto;
 use sagad::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
 use tonic::{Request, Response, Status};
+
+use crate::rig::{IN_FLIGHT, PARTICIPANTS};
 
 /// How the id of a saga ends whose points are refused.
 pub const REFUSED: &str = "-refused";
@@ -28,6 +31,24 @@ pub async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
         .serve(listen)
         .await
         .context("serve the participants")
+}
+
+/// Works for the daemon at `url`, one stream a participant, until the parent is gone.
+pub async fn work(url: &str) -> anyhow::Result<()> {
+    sagad::demo::processes::end_with_parent().context("watch standard input")?;
+    let workers = PARTICIPANTS.iter().map(|(participant, actions)| {
+        let worker = Worker {
+            daemon: url.to_owned(),
+            participant: (*participant).to_owned(),
+            name: "bench".to_owned(),
+            actions: actions.iter().map(|action| (*action).to_owned()).collect(),
+            max_in_flight: IN_FLIGHT,
+            heartbeats: true,
+        };
+        sagad::demo::worker::run(worker, Shop, std::future::pending())
+    });
+    futures::future::try_join_all(workers).await.context("work")?;
+    Ok(())
 }
 
 struct Shop;

@@ -139,7 +139,7 @@ impl Shared {
         let places = match class {
             Class::Call => &self.calls,
             Class::Wait => &self.waits,
-            Class::Stream => &self.streams,
+            Class::Stream | Class::Worker => &self.streams,
         };
         places.clone().try_acquire_owned().ok()
     }
@@ -147,7 +147,7 @@ impl Shared {
     /// Time until the head of the answer.
     fn time_limit(&self, class: Class, headers: &HeaderMap) -> Duration {
         let ours = match class {
-            Class::Call | Class::Stream => self.request_timeout,
+            Class::Call | Class::Stream | Class::Worker => self.request_timeout,
             Class::Wait => WAIT_MAX + self.request_timeout,
         };
         client_deadline(headers).map_or(ours, |theirs| theirs.min(ours))
@@ -174,7 +174,7 @@ impl Shared {
         }
         let cut = match rpc.method.class {
             Class::Stream => Some(Box::pin(self.draining.clone().cancelled_owned())),
-            Class::Call | Class::Wait => None,
+            Class::Call | Class::Wait | Class::Worker => None,
         };
         let mut watched = WatchedBody { inner: Body::empty(), rpc: Some(rpc), cut, ended: false };
         if let Some(code) = code {

@@ -9,6 +9,8 @@ pub(super) enum Class {
     Wait,
     /// A stream that ends with the saga, the client or the daemon.
     Stream,
+    /// A stream that is told of the daemon's end and then ends by itself.
+    Worker,
 }
 
 /// A method, known or not.
@@ -20,7 +22,7 @@ pub(super) struct Method {
     pub class: Class,
 }
 
-const METHODS: [Method; 25] = [
+const METHODS: [Method; 26] = [
     wait("sagad.v1.SagaService/StartSaga"),
     call("sagad.v1.SagaService/GetSaga"),
     wait("sagad.v1.SagaService/WaitSaga"),
@@ -36,6 +38,7 @@ const METHODS: [Method; 25] = [
     call("sagad.v1.RegistryService/DeregisterHandlers"),
     call("sagad.v1.RegistryService/ListParticipants"),
     call("sagad.v1.RegistryService/CompleteStep"),
+    worker("sagad.v1.RegistryService/OpenWorker"),
     call("sagad.v1.OperationsService/Explain"),
     call("sagad.v1.OperationsService/ListStuck"),
     call("sagad.v1.OperationsService/Repair"),
@@ -62,6 +65,10 @@ const fn stream(name: &'static str) -> Method {
     Method { name, class: Class::Stream }
 }
 
+const fn worker(name: &'static str) -> Method {
+    Method { name, class: Class::Worker }
+}
+
 /// The method behind a request's path (`/package.Service/Method`).
 pub(super) fn find(path: &str) -> Method {
     let name = path.strip_prefix('/').unwrap_or(path);
@@ -84,12 +91,13 @@ mod tests {
                 for method in &service.method {
                     let found = find(&format!("/sagad.v1.{}/{}", service.name(), method.name()));
                     assert_ne!(found.name, UNKNOWN, "{}/{}", service.name(), method.name());
-                    assert_eq!(found.class == Class::Stream, method.server_streaming(), "{}", found.name);
+                    let is_stream = matches!(found.class, Class::Stream | Class::Worker);
+                    assert_eq!(is_stream, method.server_streaming(), "{}", found.name);
                     seen += 1;
                 }
             }
         }
-        assert_eq!(seen, 19);
+        assert_eq!(seen, 20);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `RegistryService`: for participant services.
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::status::from_engine;
 use super::{Context, convert, parse};
+use crate::engine::participants::Outbound;
 use crate::proto;
 use crate::proto::registry_service_server::RegistryService;
 
@@ -69,5 +70,18 @@ impl RegistryService for RegistryApi {
             parse::complete_step(request.into_inner(), &self.context.limits).map_err(from_engine)?;
         self.context.engine.complete(&token, outcome).await.map_err(from_engine)?;
         Ok(Response::new(proto::CompleteStepResponse {}))
+    }
+
+    type OpenWorkerStream = Outbound;
+
+    async fn open_worker(
+        &self,
+        request: Request<Streaming<proto::OpenWorkerRequest>>,
+    ) -> Result<Response<Self::OpenWorkerStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = inbound.message().await?;
+        let handlers = parse::worker_hello(first.unwrap_or_default()).map_err(from_engine)?;
+        let seat = self.context.engine.seat_worker(handlers).await.map_err(from_engine)?;
+        Ok(Response::new(seat.serve(inbound)))
     }
 }

@@ -114,6 +114,9 @@ struct DemoArgs {
 struct ShopArgs {
     /// The service: stock, point, order, cart, `data_platform`, …
     name: String,
+    /// Take steps over a stream opened at the daemon, as the worker of this name, and listen nowhere
+    #[arg(long, value_name = "NAME", requires = "daemon", conflicts_with = "listen")]
+    worker: Option<String>,
     /// Where to listen; port 0 for any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -207,7 +210,10 @@ async fn run_shop(args: ShopArgs) -> anyhow::Result<ExitCode> {
             tracing::error!(%error, "signals cannot be heard");
         }
     };
-    shop::run(options, until).await?;
+    match args.worker {
+        Some(worker) => shop::run_worker(options, worker, until).await?,
+        None => shop::run(options, until).await?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

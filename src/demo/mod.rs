@@ -19,6 +19,7 @@ pub mod processes;
 mod registration;
 pub mod shop;
 mod show;
+pub mod worker;
 
 pub use acts::{DemoOptions, run};
 pub use dev::{DevOptions, dev};

@@ -6,6 +6,8 @@
 //! Probe ───┘             └────────────────────┘
 //! ```
 //!
+//! As a worker it takes the same calls over a stream that it opens at the daemon.
+//!
 //! Nothing is answered before its line is in the ledger, so a service that is killed at any point
 //! comes back with the same answers.
 
@@ -23,9 +25,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::book::{Answer, Book, Caller, Entry, Opening, Phase};
-use super::catalogue;
+use super::catalogue::{self, Offer};
 use super::ledger::{Durability, LedgerFile};
 use super::registration::{self, Registration};
+use super::worker::{self, Worker};
 use crate::proto;
 use crate::proto::participant_service_server::{ParticipantService, ParticipantServiceServer};
 use crate::tasks::{self, Death, Tasks};
@@ -78,6 +81,43 @@ pub struct Shop {
     registration: Option<Registration>,
 }
 
+/// Runs a service of the shop as a worker of this name until `until` completes. It listens nowhere.
+pub async fn run_worker(
+    options: ShopOptions,
+    name: String,
+    until: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let (counter, offers) = open_counter(&options)?;
+    let lost = counter.calls.clone();
+    let worker = Worker {
+        daemon: options.daemon.context("a worker needs a daemon to take steps from")?,
+        participant: options.name,
+        name,
+        actions: catalogue::action_names(offers).map(str::to_owned).collect(),
+        max_in_flight: MAX_IN_FLIGHT,
+        heartbeats: true,
+    };
+    let stopped = {
+        let lost = lost.clone();
+        async move {
+            tokio::select! { () = until => {}, () = lost.closed() => {} }
+        }
+    };
+    worker::run(worker, counter, stopped).await?;
+    anyhow::ensure!(!lost.is_closed(), "the ledger could not be written");
+    Ok(())
+}
+
+/// Reads the ledger and starts the counter.
+fn open_counter(options: &ShopOptions) -> anyhow::Result<(Counter, &'static [Offer])> {
+    let ShopOptions { name, ledger_dir, durability, faults, .. } = options;
+    let opening = Opening { balances: options.balances.clone(), default_balance: options.default_balance };
+    let (ledger, book) = LedgerFile::open(ledger_dir, name, &opening, *durability)?;
+    let counter = Counter::start(name, book, ledger, *faults).context("start the counter's thread")?;
+    let offers = catalogue::offers(name).expect("the ledger was opened for a known participant");
+    Ok((counter, offers))
+}
+
 /// Runs a service of the shop until `until` completes. Prints the address it listens on.
 pub async fn run(options: ShopOptions, until: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     let name = options.name.clone();
@@ -94,15 +134,11 @@ fn announce(name: &str, addr: SocketAddr) {
 impl Shop {
     /// Reads the ledger and binds the port.
     pub async fn open(options: ShopOptions) -> anyhow::Result<Self> {
-        let ShopOptions { name, listen, ledger_dir, durability, faults, .. } = options;
-        let opening = Opening { balances: options.balances, default_balance: options.default_balance };
-        let (ledger, book) = LedgerFile::open(&ledger_dir, &name, &opening, durability)?;
-        let counter = Counter::start(&name, book, ledger, faults).context("start the counter's thread")?;
-
+        let (counter, offers) = open_counter(&options)?;
+        let ShopOptions { name, listen, .. } = options;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("listen on {listen} for {name}"))?;
         let addr = listener.local_addr().context("read the bound address")?;
-        let offers = catalogue::offers(&name).expect("the ledger was opened for a known participant");
         let registration = options.daemon.map(|daemon| Registration {
             daemon,
             participant: name,

@@ -17,6 +17,7 @@ pub use crate::participant::handlers::{
 };
 pub use crate::participant::listing::{Health, ParticipantView, RegistrationView};
 pub use crate::participant::registry::Registered;
+pub use crate::participant::worker::{Outbound, Seat, WorkerClaim};
 
 /// Expired registrations are looked for at least this often.
 const EXPIRY_LOOK_MAX: Duration = Duration::from_secs(30);
@@ -60,6 +61,15 @@ impl Engine {
         self.shared.store.delete_registration(ending.registration_id()).await?;
         ending.finish();
         Ok(())
+    }
+
+    /// Registers a worker for as long as its stream lives, which is to be served next.
+    ///
+    /// # Errors
+    /// Precondition: the participant is registered with another protocol. Overloaded: a limit is reached.
+    pub async fn seat_worker(&self, handlers: Handlers) -> Result<Seat, EngineError> {
+        self.shared.check_taking()?;
+        Ok(self.shared.registry.attach(handlers, &self.shared.tasks, &self.shared.metrics).await?)
     }
 
     /// Every known participant by name, or only the one asked for.

@@ -41,6 +41,8 @@ pub enum Protocol {
     Grpc,
     /// Requests with a JSON body.
     Http,
+    /// Steps are taken over a stream that the participant opened.
+    Worker,
 }
 
 impl Protocol {
@@ -51,6 +53,7 @@ impl Protocol {
             Protocol::Sagad => "PROTOCOL_SAGAD",
             Protocol::Grpc => "PROTOCOL_GRPC",
             Protocol::Http => "PROTOCOL_HTTP",
+            Protocol::Worker => "PROTOCOL_WORKER",
         }
     }
 }
@@ -135,7 +138,7 @@ pub struct Target {
     pub(super) position: usize,
 }
 
-/// `http://host:port`, and nothing behind it.
+/// `http://host:port`, and nothing behind it; `worker:NAME` for a worker's stream.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(Arc<str>);
 
@@ -172,6 +175,16 @@ impl Endpoint {
             return Err(format!("must end behind the port, without path or query; {FORM}"));
         }
         Ok(Self(format!("http://{}:{port}", authority.host().to_ascii_lowercase()).into()))
+    }
+
+    /// A worker's stream: no URL, and nobody connects to it.
+    pub(super) fn worker(name: &str) -> Self {
+        Self(format!("worker:{name}").into())
+    }
+
+    /// Another stream of a worker with the same name.
+    pub(super) fn numbered(&self, nth: u32) -> Self {
+        Self(format!("{self}~{nth}").into())
     }
 
     /// The URL.
@@ -235,9 +248,8 @@ impl Handlers {
             .map_err(|invalid| problems.push(FieldProblem::name("participant", &invalid)));
         let endpoint = Endpoint::parse(&claim.endpoint)
             .map_err(|problem| problems.push(FieldProblem::new("endpoint", problem)));
-        let protocol = claim.protocol.ok_or_else(|| {
-            problems.push(FieldProblem::new("protocol", format!("is required: {PROTOCOLS}")));
-        });
+        let protocol = check_protocol(claim.protocol)
+            .map_err(|problem| problems.push(FieldProblem::new("protocol", problem)));
         let descriptor_set = check_descriptor_set(claim)
             .map_err(|problem| problems.push(FieldProblem::new("descriptor_set", problem)));
         let given = descriptor_set.as_ref().ok().and_then(Option::as_ref);
@@ -270,7 +282,7 @@ impl Handlers {
     pub(super) fn grpc_routes(&self) -> impl Iterator<Item = (&Target, &grpc::Route)> {
         self.in_order().into_iter().filter_map(|(_, target)| match &target.route {
             Route::Grpc(route) => Some((target, route)),
-            Route::Sagad | Route::Http(_) => None,
+            Route::Sagad | Route::Http(_) | Route::Worker => None,
         })
     }
 
@@ -280,6 +292,16 @@ impl Handlers {
             other.actions.get(name).is_some_and(|theirs| theirs.target != target.target)
         };
         self.actions.iter().find(|(name, target)| differs(name, target)).map(|(name, _)| name)
+    }
+}
+
+fn check_protocol(protocol: Option<Protocol>) -> Result<Protocol, String> {
+    match protocol {
+        None => Err(format!("is required: {PROTOCOLS}")),
+        Some(Protocol::Worker) => {
+            Err("PROTOCOL_WORKER is not registered: a worker opens a stream with OpenWorker".to_owned())
+        }
+        Some(protocol) => Ok(protocol),
     }
 }
 

@@ -7,6 +7,7 @@
 //!                            ├─► sagad  (its messages) ────────┬─► line (HTTP/2) ─┬─► socket
 //!                            ├─► grpc   (any unary method) ────┤                  │
 //!                            ├─► http   (a JSON request) ──────┴─► pool (HTTP/1.1)┘
+//!                            ├─► worker (a stream that the participant opened)
 //!                            └─► outcome (what the answer means)
 //! check ─► client          a conformance run, without registry or turns
 //! ```
@@ -27,6 +28,7 @@ mod sagad;
 mod socket;
 mod stored;
 pub mod targets;
+pub mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +71,8 @@ pub struct Backlog {
 /// Calls participants. The only way a saga touches the world.
 pub trait Dispatch: Reach + Send + Sync + 'static {
     /// Makes one call and says what is known after it. Never takes longer than the duty's timeout
-    /// after the call was sent; dropping the future abandons the call.
+    /// after the call was sent, or after a worker's last sign that it is at work on it; dropping the
+    /// future abandons the call.
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'static, Outcome>;
 
     /// The first of these participants that is behind with its calls, if any is. Asked before each

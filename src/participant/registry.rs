@@ -133,7 +133,7 @@ impl Registry {
                 "{participant} at {endpoint} stands there twice"
             )));
         }
-        self.shared.put(id.into(), handlers, None);
+        self.shared.put(id.into(), handlers, None, None);
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Registry {
             return Err(RegistryError::Precondition(format!("the configuration holds the same as {id}")));
         }
         let expires_at = now + handlers.ttl;
-        self.shared.put(registration_id.into(), handlers, Some(expires_at));
+        self.shared.put(registration_id.into(), handlers, Some(expires_at), None);
         Ok(())
     }
 
@@ -191,6 +191,11 @@ impl Registry {
         if lane.is_configured() {
             return Err(RegistryError::Precondition(format!(
                 "registration {registration_id:?} stands in the configuration file; take it out there"
+            )));
+        }
+        if lane.is_worker() {
+            return Err(RegistryError::Precondition(format!(
+                "registration {registration_id:?} is a worker's and ends with its stream; stop the worker"
             )));
         }
         let id = Arc::clone(&lane.id);
@@ -306,12 +311,19 @@ fn is_forgotten(roster: &Roster, now: Timestamp) -> bool {
 }
 
 impl Shared {
-    fn put(&self, id: Arc<str>, handlers: Handlers, expires_at: Option<Timestamp>) {
+    /// Puts a registration into effect; without a `client` it has its endpoint's.
+    fn put(
+        &self,
+        id: Arc<str>,
+        handlers: Handlers,
+        expires_at: Option<Timestamp>,
+        client: Option<SharedClient>,
+    ) {
         let now = self.clock.now();
         let participant = handlers.participant.clone();
         let mut state = self.state.lock();
         state.by_id.insert(Arc::clone(&id), participant.clone());
-        let client = state.client_of(&handlers);
+        let client = client.unwrap_or_else(|| state.client_of(&handlers));
         if let Some(client) = client.get() {
             client.registered_again();
         }
@@ -321,6 +333,18 @@ impl Shared {
         roster.hand_over(now);
         drop(state);
         self.changed();
+    }
+
+    /// No new call goes to a registration; those in flight finish.
+    fn take_out(&self, id: &Arc<str>) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if let Some(participant) = state.by_id.remove(id)
+            && let Some(roster) = state.rosters.get_mut(&participant)
+        {
+            roster.remove(now, |lane| lane.id == *id);
+            roster.turn_away(now);
+        }
     }
 
     fn give_back(&self, participant: &ParticipantName, grant: &Grant, verdict: Option<Verdict>) {
@@ -457,7 +481,7 @@ impl Prepared {
         let expires_at = registry.shared.clock.now() + handlers.ttl;
         let registration_id = place.id().to_string();
         if let Place::Own(id) = place {
-            registry.shared.put(id, handlers, Some(expires_at));
+            registry.shared.put(id, handlers, Some(expires_at), None);
         }
         Registered { registration_id, expires_at }
     }
@@ -480,15 +504,7 @@ impl Ending {
 
     /// No new call goes to it; those in flight finish.
     pub fn finish(self) {
-        let shared = &self.registry.shared;
-        let now = shared.clock.now();
-        let mut state = shared.state.lock();
-        if let Some(participant) = state.by_id.remove(&self.id)
-            && let Some(roster) = state.rosters.get_mut(&participant)
-        {
-            roster.remove(now, |lane| lane.id == self.id);
-            roster.turn_away(now);
-        }
+        self.registry.shared.take_out(&self.id);
     }
 }
 
@@ -546,6 +562,10 @@ impl Drop for Slot {
         self.shared.give_back(&self.participant, &self.grant, self.verdict.take());
     }
 }
+
+mod workers;
+
+pub(super) use workers::Attached;
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,7 @@ pub(super) enum Verdict {
 pub(super) struct Lane {
     pub(super) id: Arc<str>,
     pub(super) handlers: Handlers,
-    /// `None`: it comes from the configuration and never runs out.
+    /// `None`: it comes from the configuration and never runs out, or ends with a worker's stream.
     pub(super) expires_at: Option<Timestamp>,
     pub(super) client: SharedClient,
     in_flight: u32,
@@ -69,7 +69,11 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn is_configured(&self) -> bool {
-        self.expires_at.is_none()
+        self.expires_at.is_none() && !self.is_worker()
+    }
+
+    pub(super) fn is_worker(&self) -> bool {
+        self.handlers.protocol == Protocol::Worker
     }
 
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
@@ -181,6 +185,16 @@ impl Roster {
 
     pub(super) fn lane_mut(&mut self, id: &str) -> Option<&mut Lane> {
         self.lanes.iter_mut().find(|lane| &*lane.id == id)
+    }
+
+    /// Whether an endpoint is in use, be it by calls whose registration has ended.
+    pub(super) fn knows(&self, endpoint: &Endpoint) -> bool {
+        self.lanes.iter().any(|lane| lane.handlers.endpoint == *endpoint) || self.is_draining(endpoint)
+    }
+
+    /// Whether calls are in flight to an endpoint whose registration has ended.
+    pub(super) fn is_draining(&self, endpoint: &Endpoint) -> bool {
+        self.draining.contains_key(endpoint)
     }
 
     pub(super) fn is_live(&self, now: Timestamp) -> bool {

@@ -24,7 +24,7 @@ const LINES: usize = 2;
 /// Largest answer, in bytes: an output and what is around it.
 const ANSWER_MAX_BYTES: usize = OUTPUT_MAX_BYTES + 64 * 1024;
 /// Largest request, in bytes: three documents, and labels.
-const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// How much longer the participant is given by `grpc-timeout` than by `deadline`. The daemon's
 /// own timeout comes first, so that a passed timeout always reads the same.
 const GRPC_TIMEOUT_SLACK: Duration = Duration::from_millis(100);
@@ -95,7 +95,8 @@ fn text(document: Option<Json>) -> String {
     document.map(|json| json.text().to_owned()).unwrap_or_default()
 }
 
-fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
+/// The request of an action.
+pub(super) fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
     let Outgoing { saga_id, definition, labels, duty, key, action_key: _, token } = outgoing;
     ExecuteRequest {
         saga_id: saga_id.to_string(),
@@ -115,7 +116,8 @@ fn execute(outgoing: Outgoing, now: Timestamp) -> ExecuteRequest {
 /// Two requests with the same fields under types of their own.
 macro_rules! follow_up {
     ($function:ident -> $request:ident) => {
-        fn $function(outgoing: Outgoing, now: Timestamp) -> $request {
+        /// The request of a call that speaks of an action made before.
+        pub(super) fn $function(outgoing: Outgoing, now: Timestamp) -> $request {
             let Outgoing { saga_id, definition, labels, duty, key, action_key, token } = outgoing;
             $request {
                 saga_id: saga_id.to_string(),

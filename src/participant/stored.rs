@@ -82,6 +82,8 @@ fn number(protocol: Protocol) -> u32 {
         Protocol::Sagad => 1,
         Protocol::Grpc => 2,
         Protocol::Http => 3,
+        // Never stored: it ends with its stream.
+        Protocol::Worker => 4,
     }
 }
 
@@ -90,6 +92,7 @@ fn protocol(number: u32) -> Option<Protocol> {
         1 => Some(Protocol::Sagad),
         2 => Some(Protocol::Grpc),
         3 => Some(Protocol::Http),
+        4 => Some(Protocol::Worker),
         _ => None,
     }
 }

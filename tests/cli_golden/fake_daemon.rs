@@ -339,4 +339,13 @@ impl RegistryService for Services {
     ) -> Answer<proto::CompleteStepResponse> {
         Err(Status::unimplemented("not in the script"))
     }
+
+    type OpenWorkerStream = tokio_stream::Empty<Result<proto::OpenWorkerResponse, Status>>;
+
+    async fn open_worker(
+        &self,
+        _: Request<tonic::Streaming<proto::OpenWorkerRequest>>,
+    ) -> Answer<Self::OpenWorkerStream> {
+        Err(Status::unimplemented("not in the script"))
+    }
 }

@@ -27,6 +27,7 @@ fn protocol(protocol: Protocol) -> proto::Protocol {
         Protocol::Sagad => proto::Protocol::Sagad,
         Protocol::Grpc => proto::Protocol::Grpc,
         Protocol::Http => proto::Protocol::Http,
+        Protocol::Worker => proto::Protocol::Worker,
     }
 }
 

@@ -7,7 +7,9 @@ use proto::complete_step_request::Outcome;
 use super::violations::Violations;
 use crate::api::limits::{CODE_MAX_BYTES, Limits, MESSAGE_MAX_BYTES, TOKEN_MAX_BYTES};
 use crate::engine::error::EngineError;
-use crate::engine::participants::{Claim, ClaimedAction, FieldProblem, Handlers, InvalidClaim, Protocol};
+use crate::engine::participants::{
+    Claim, ClaimedAction, FieldProblem, Handlers, InvalidClaim, Protocol, WorkerClaim,
+};
 use crate::proto;
 use crate::saga::ids::ParticipantName;
 use crate::saga::input::Completion;
@@ -45,12 +47,33 @@ pub fn register_handlers(request: proto::RegisterHandlersRequest) -> Result<Hand
     bad.finish(|| handlers)
 }
 
+/// Checks the first message of a worker.
+pub fn worker_hello(first: proto::OpenWorkerRequest) -> Result<Handlers, EngineError> {
+    let mut bad = Violations::default();
+    let Some(hello) = first.hello else {
+        bad.add("hello", "is required in the first message");
+        return bad.finish(|| None);
+    };
+    let proto::WorkerHello { participant, worker, actions, max_in_flight } = hello;
+    let handlers = match (WorkerClaim { participant, worker, actions, max_in_flight }).check() {
+        Ok(handlers) => Some(handlers),
+        Err(InvalidClaim(problems)) => {
+            for FieldProblem { field, problem } in problems {
+                bad.add(format!("hello.{field}"), problem);
+            }
+            None
+        }
+    };
+    bad.finish(|| handlers)
+}
+
 fn protocol(protocol: proto::Protocol) -> Option<Protocol> {
     match protocol {
         proto::Protocol::Unspecified => None,
         proto::Protocol::Sagad => Some(Protocol::Sagad),
         proto::Protocol::Grpc => Some(Protocol::Grpc),
         proto::Protocol::Http => Some(Protocol::Http),
+        proto::Protocol::Worker => Some(Protocol::Worker),
     }
 }
 
@@ -163,6 +186,22 @@ mod tests {
             let shown = format!("{request:?}");
             assert_eq!(fields_of(register_handlers(request)), [field], "{shown}");
         }
+    }
+
+    #[test]
+    fn each_wrong_field_of_a_workers_hello_is_named() {
+        let hello =
+            |hello: Option<proto::WorkerHello>| proto::OpenWorkerRequest { hello, ..Default::default() };
+        assert_eq!(fields_of(worker_hello(hello(None))), ["hello"]);
+        let empty = hello(Some(proto::WorkerHello::default()));
+        assert_eq!(fields_of(worker_hello(empty)), ["hello.participant", "hello.worker", "hello.actions"]);
+        let good = proto::WorkerHello {
+            participant: "stock".into(),
+            worker: "one".into(),
+            actions: vec!["deduct".into()],
+            max_in_flight: 3,
+        };
+        assert_eq!(worker_hello(hello(Some(good))).unwrap().max_in_flight, 3);
     }
 
     #[test]

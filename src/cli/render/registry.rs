@@ -195,7 +195,9 @@ pub fn participants(participants: &[proto::Participant], page: &Page) -> String 
             rows.push(row(Cell::of(""), String::new(), String::new(), ""));
         }
         for one in &participant.registrations {
-            let expires = if one.from_config || one.expires_at.is_none() {
+            let expires = if participant.protocol() == proto::Protocol::Worker {
+                "with its stream".to_owned()
+            } else if one.from_config || one.expires_at.is_none() {
                 "never".to_owned()
             } else {
                 text::until(one.expires_at.as_ref(), page.now)

@@ -67,6 +67,15 @@ impl RegistryService for Forgetful {
     ) -> Result<Response<proto::CompleteStepResponse>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
+
+    type OpenWorkerStream = tokio_stream::Empty<Result<proto::OpenWorkerResponse, Status>>;
+
+    async fn open_worker(
+        &self,
+        _: Request<tonic::Streaming<proto::OpenWorkerRequest>>,
+    ) -> Result<Response<Self::OpenWorkerStream>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }
 
 #[tokio::test]

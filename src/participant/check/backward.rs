@@ -59,7 +59,9 @@ pub(super) const EMPTY: Case = Case {
 pub(super) async fn undoes_nothing(subject: &mut Subject) -> Ended {
     let outcome = subject.undo(NOTHING).await;
     let remedy = match subject.protocol() {
-        Protocol::Sagad => "answer done, and remember the action's key as one that is refused from now on",
+        Protocol::Sagad | Protocol::Worker => {
+            "answer done, and remember the action's key as one that is refused from now on"
+        }
         Protocol::Grpc | Protocol::Http => {
             "answer as if it was undone, and remember the action's key as one that is refused from now on; or name \
              the status in --done-on"
@@ -80,7 +82,7 @@ pub(super) async fn refuses_what_is_late(subject: &mut Subject) -> Ended {
     }
     let input = subject.plan.input.clone();
     let remedy = match subject.protocol() {
-        Protocol::Sagad => {
+        Protocol::Sagad | Protocol::Worker => {
             "keep the key of an action that was undone before it came, and answer `superseded` (or `refused`) to it"
         }
         Protocol::Grpc | Protocol::Http => {

@@ -160,7 +160,7 @@ pub(super) async fn refuses(subject: &mut Subject) -> Ended {
             "answer with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION or OUT_OF_RANGE, or name the status in \
              --refused-on"
         }
-        Protocol::Sagad => "answer with the outcome `refused` in an OK response",
+        Protocol::Sagad | Protocol::Worker => "answer with the outcome `refused` in an OK response",
     };
     match (&first, &again) {
         (Outcome::Refused(one), Outcome::Refused(_)) if one.code == INPUT_MISMATCH => {

@@ -206,6 +206,7 @@ impl Town {
     }
 }
 
+/// A call to `stock.deduct`.
 pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgoing {
     let follows_up = phase != Phase::Action;
     Outgoing {

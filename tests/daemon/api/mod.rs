@@ -28,3 +28,4 @@ mod server;
 mod start;
 mod undo;
 mod watch_wait;
+mod workers;

@@ -102,7 +102,6 @@ async fn what_later_versions_will_serve_is_not_there() -> Result<()> {
     for path in [
         "/sagad.v1.OperationsService/RepairMany",
         "/sagad.v1.OperationsService/Backup",
-        "/sagad.v1.RegistryService/OpenWorker",
         "/sagad.v1.ParticipantService/Execute",
         "/sagad.v1.SagaService/NoSuchMethod",
         "/no.such.Service/Method",

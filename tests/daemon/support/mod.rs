@@ -7,6 +7,7 @@ pub mod participant;
 pub mod play;
 pub mod shared;
 pub mod wire;
+pub mod worker;
 pub mod world;
 
 #[path = "../../../src/participant/grpc/tests/service.rs"]

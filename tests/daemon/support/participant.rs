@@ -110,7 +110,8 @@ pub struct Participant {
     server: tokio::task::JoinHandle<()>,
 }
 
-struct State {
+/// What a participant answers by, and what it was asked.
+pub(super) struct State {
     script: Box<Script>,
     calls: Mutex<Vec<Call>>,
     count: watch::Sender<usize>,
@@ -121,11 +122,7 @@ impl Participant {
     pub async fn scripted(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State {
-            script: Box::new(script),
-            calls: Mutex::default(),
-            count: watch::Sender::new(0),
-        });
+        let state = State::by(script);
         let service = ParticipantServiceServer::new(Service(Arc::clone(&state)));
         let server = tokio::spawn(async move {
             let served = tonic::transport::Server::builder()
@@ -166,7 +163,7 @@ impl Participant {
 
     /// All calls so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.state.calls.lock().clone()
+        self.state.calls()
     }
 
     /// The calls of one saga so far.
@@ -176,13 +173,7 @@ impl Participant {
 
     /// Waits until a call that `wanted` picks has come.
     pub async fn seen(&self, wanted: impl Fn(&Call) -> bool) -> Call {
-        let mut count = self.state.count.subscribe();
-        loop {
-            if let Some(call) = self.state.calls.lock().iter().find(|call| wanted(call)) {
-                return call.clone();
-            }
-            count.changed().await.expect("the participant lives as long as its state");
-        }
+        self.state.seen(wanted).await
     }
 }
 
@@ -193,6 +184,25 @@ impl Drop for Participant {
 }
 
 impl State {
+    pub(super) fn by(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Arc<Self> {
+        let script = Box::new(script);
+        Arc::new(Self { script, calls: Mutex::default(), count: watch::Sender::new(0) })
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.calls.lock().clone()
+    }
+
+    pub(super) async fn seen(&self, wanted: impl Fn(&Call) -> bool) -> Call {
+        let mut count = self.count.subscribe();
+        loop {
+            if let Some(call) = self.calls.lock().iter().find(|call| wanted(call)) {
+                return call.clone();
+            }
+            count.changed().await.expect("the participant lives as long as its state");
+        }
+    }
+
     async fn answer(&self, call: Call) -> Result<Answer, Status> {
         let mut answer = (self.script)(&call);
         self.calls.lock().push(call);
@@ -209,7 +219,7 @@ impl State {
     }
 }
 
-struct Service(Arc<State>);
+pub(super) struct Service(pub(super) Arc<State>);
 
 /// Turns an answer into the outcome of one response type.
 macro_rules! outcome {
