@@ -160,7 +160,10 @@ impl<'a> Reflection<'a> {
                 break;
             }
             match status.code {
-                Code::NotFound => answers.push(Err(Unlearned::NotFound)),
+                // Whoever ends the stream for it.
+                Code::NotFound | Code::InvalidArgument | Code::Unknown => {
+                    answers.push(Err(Unlearned::NotFound))
+                }
                 _ if !is_ok => return Err(Unlearned::Failed(told(&status))),
                 _ if answers.len() == had => {
                     return Err(Unlearned::Failed("it left a question without an answer".to_owned()));
@@ -222,11 +225,8 @@ fn read(message: &Bytes) -> Result<MessageResponse, Unlearned> {
     let response = ServerReflectionResponse::decode(message.clone())
         .map_err(|error| Unlearned::Failed(format!("its answer cannot be read: {error}")))?;
     match response.message_response {
-        Some(MessageResponse::ErrorResponse(error)) => match Code::from_i32(error.error_code) {
-            Code::Unimplemented => Err(Unlearned::NotServed),
-            // Servers differ in the code they have for "not here".
-            _ => Err(Unlearned::NotFound),
-        },
+        // Servers differ in the code they have for "not here".
+        Some(MessageResponse::ErrorResponse(_)) => Err(Unlearned::NotFound),
         Some(answer) => Ok(answer),
         None => Err(Unlearned::Failed("its answer is empty".to_owned())),
     }
