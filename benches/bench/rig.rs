@@ -10,6 +10,7 @@ use sagad::proto;
 use sagad::proto::definition_service_client::DefinitionServiceClient;
 use sagad::proto::operations_service_client::OperationsServiceClient;
 use sagad::proto::participant_service_client::ParticipantServiceClient;
+use sagad::proto::registry_service_client::RegistryServiceClient;
 use sagad::proto::saga_service_client::SagaServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -61,6 +62,11 @@ impl Participants {
     /// Its process id.
     pub fn pid(&self) -> anyhow::Result<u32> {
         self.process.pid().context("the participants have ended")
+    }
+
+    /// Where it listens, as `HOST:PORT`.
+    pub fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// Clients of it, for calls without a daemon in between.
@@ -194,6 +200,27 @@ impl Rig {
         let request = proto::RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
         let mut definitions = DefinitionServiceClient::new(self.channels[0].clone());
         definitions.register_definition(request).await.context("register a definition")?;
+        Ok(())
+    }
+
+    /// Registers a participant beside those of the configuration.
+    pub async fn register_handlers(
+        &self,
+        participant: &str,
+        endpoint: &str,
+        actions: &[&str],
+    ) -> anyhow::Result<()> {
+        let named = |name: &&str| proto::HandlerAction { name: (*name).to_owned(), ..Default::default() };
+        let request = proto::RegisterHandlersRequest {
+            participant: participant.to_owned(),
+            endpoint: endpoint.to_owned(),
+            protocol: proto::Protocol::Sagad.into(),
+            actions: actions.iter().map(named).collect(),
+            max_in_flight: 0,
+            ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        };
+        let mut registry = RegistryServiceClient::new(self.channels[0].clone());
+        registry.register_handlers(request).await.context("register a participant")?;
         Ok(())
     }
 

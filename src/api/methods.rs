@@ -20,7 +20,7 @@ pub(super) struct Method {
     pub class: Class,
 }
 
-const METHODS: [Method; 25] = [
+const METHODS: [Method; 27] = [
     wait("sagad.v1.SagaService/StartSaga"),
     call("sagad.v1.SagaService/GetSaga"),
     wait("sagad.v1.SagaService/WaitSaga"),
@@ -39,6 +39,8 @@ const METHODS: [Method; 25] = [
     call("sagad.v1.OperationsService/Explain"),
     call("sagad.v1.OperationsService/ListStuck"),
     call("sagad.v1.OperationsService/Repair"),
+    call("sagad.v1.OperationsService/PauseParticipant"),
+    call("sagad.v1.OperationsService/ResumeParticipant"),
     call("sagad.v1.OperationsService/GetStats"),
     call("grpc.health.v1.Health/Check"),
     call("grpc.health.v1.Health/List"),

@@ -81,7 +81,7 @@ enum Verb {
     /// Check, register and show definitions
     #[command(subcommand)]
     Def(definitions::DefVerb),
-    /// List and register participants
+    /// List, register, pause and resume participants
     #[command(subcommand)]
     Participant(participants::ParticipantVerb),
     /// Show the daemon's counts and figures

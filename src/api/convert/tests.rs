@@ -283,7 +283,14 @@ fn each_event_of_a_call_tells_what_it_knows() {
             ),
         ),
         (
-            Event::StepUnknown { at: pay, attempt: 3, cause: "reset".to_owned(), elapsed, retry_at: None },
+            Event::StepUnknown {
+                at: pay,
+                attempt: 3,
+                cause: "reset".to_owned(),
+                elapsed,
+                retry_at: None,
+                unsent: true,
+            },
             ("pay", 3, "", "reset", r#"{"elapsed_ms":40}"#),
         ),
     ]);

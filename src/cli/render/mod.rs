@@ -11,6 +11,7 @@
 pub mod document;
 pub mod graph;
 pub mod page;
+pub mod participants;
 pub mod registry;
 pub mod repair;
 pub mod saga;

@@ -8,6 +8,7 @@ mod events;
 mod fan_out;
 mod filters;
 mod forward;
+mod isolation;
 mod json_limits;
 mod large;
 mod lists;
