@@ -91,7 +91,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, 19);
+        assert_eq!(seen, 21);
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub fn participants(participants: &[proto::Participant], page: &Page) -> String 
             ]);
         }
     }
-    let heads = ["PARTICIPANT", "HEALTH", "BREAKER", "IN FLIGHT", "ERRORS", "EXPIRES", "ENDPOINT"];
+    let heads = ["PARTICIPANT", "HEALTH", "BREAKER", "IN FLIGHT", "ERR", "EXPIRES", "ENDPOINT"];
     let mut told = lay_out(page, &heads, rows);
     for participant in participants {
         notes(&mut told, participant, page);

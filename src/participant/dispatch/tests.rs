@@ -391,7 +391,7 @@ async fn a_server_that_is_gone_is_unknown_until_it_is_back() {
         }
     });
     assert!(matches!(town.call(Phase::Action).await, Outcome::Refused(_)));
-    assert_eq!(town.participants.registry().list(None)[0].health, Health::Healthy);
+    assert_eq!(town.participants.registry().list(None)[0].health, Health::Degraded);
 }
 
 #[tokio::test]
