@@ -137,7 +137,7 @@ async fn hear_of_participants(shared: Arc<Shared>) {
         tell_all(&shared, || Mail::LookAtParked);
         let until_turn = shared.registry.next_turn().map(|at| at.since(shared.clock.now()).max(TURN_MIN));
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            told = changes.changed() => if told.is_err() { return },
             () = tokio::time::sleep(until_turn.unwrap_or(NO_TURN)) => shared.registry.pass_time(),
         }
     }

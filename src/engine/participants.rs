@@ -84,7 +84,7 @@ impl Engine {
             self.shared.store.put_pause(row).await?;
         }
         pausing.activate();
-        self.participant(&participant)
+        Ok(self.participant(&participant))
     }
 
     /// Lets a paused participant be called again; one that is not paused is left as it is.
@@ -105,7 +105,7 @@ impl Engine {
             self.shared.store.delete_pause(&participant).await?;
         }
         resuming.activate();
-        self.participant(&participant)
+        Ok(self.participant(&participant))
     }
 
     /// A name that was mistyped must not look like success.
@@ -122,9 +122,9 @@ impl Engine {
     }
 
     /// One that is known; without registrations as one that is absent.
-    fn participant(&self, name: &ParticipantName) -> Result<ParticipantView, EngineError> {
+    fn participant(&self, name: &ParticipantName) -> ParticipantView {
         let known = self.list_participants(Some(name)).pop();
-        Ok(known.unwrap_or_else(|| ParticipantView::absent(name)))
+        known.unwrap_or_else(|| ParticipantView::absent(name))
     }
 
     /// Every known participant by name, or only the one asked for.

@@ -24,6 +24,9 @@ const LATEST: usize = 32;
 const SHARE_OF: Duration = Duration::from_secs(10);
 /// Fewer outcomes than this have no share.
 const SHARE_MIN: usize = 20;
+/// How long a single saga's calls fail before they open it, when no other saga has called: till then its
+/// own retry policy spares the endpoint as well as any breaker, and says how often it wants to ask.
+pub const FAILS_ALONE: Duration = Duration::from_secs(10);
 /// How long an answer to another saga speaks for an endpoint that fails a single one.
 const WITNESS: Duration = Duration::from_mins(1);
 /// The first time it stays open: shorter than most retries wait, so that a broken connection costs
@@ -107,6 +110,8 @@ pub struct Breaker {
     /// Calls of this era in flight.
     running: u32,
     latest: VecDeque<Ended>,
+    /// Since when no call was answered, if the last one was not.
+    failing_since: Option<Timestamp>,
     /// The saga whose call was answered last, and when.
     witness: Option<(u64, Timestamp)>,
     /// How often the time it stays open was doubled.
@@ -122,6 +127,7 @@ impl Breaker {
             era,
             running: 0,
             latest: VecDeque::new(),
+            failing_since: None,
             witness: None,
             doublings: 0,
             openings: 0,
@@ -190,6 +196,9 @@ impl Breaker {
         self.latest.push_back(Ended { saga, is_answered: answered, at: now });
         if answered {
             self.witness = Some((saga, now));
+            self.failing_since = None;
+        } else {
+            self.failing_since.get_or_insert(now);
         }
         match self.phase {
             Phase::Closed { .. } if !answered && self.fails(now) => Some(self.open(now)),
@@ -238,7 +247,8 @@ impl Breaker {
         let (length, is_one_saga) =
             row.fold((0, true), |(length, same), ended| (length + 1, same && ended.saga == *saga));
         let is_attested = self.witness.is_some_and(|(other, at)| other != *saga && now.since(at) <= WITNESS);
-        length >= FAILS_IN_A_ROW && !(is_one_saga && is_attested)
+        let lasts = self.failing_since.is_some_and(|since| now.since(since) >= FAILS_ALONE);
+        length >= FAILS_IN_A_ROW && (!is_one_saga || (lasts && !is_attested))
     }
 
     /// Half of the calls, and half of the sagas by the latest that became of each.
@@ -305,6 +315,7 @@ impl Breaker {
         self.phase = Phase::Closed { since: now };
         self.doublings /= 2;
         self.latest.clear();
+        self.failing_since = None;
         Turn::Closed
     }
 }

@@ -5,11 +5,11 @@ use crate::saga::ids::Timestamp;
 /// Seconds in one slot.
 const SLOT_SECONDS: i64 = 5;
 /// Slots of a minute.
-const SLOTS: usize = 12;
+const SLOTS: i64 = 12;
 
 /// See the module. Bounded: a slot is used again after a minute.
 #[derive(Debug, Default)]
-pub struct Minute([Slot; SLOTS]);
+pub struct Minute([Slot; SLOTS as usize]);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Slot {
@@ -23,7 +23,7 @@ impl Minute {
     /// One more call ended.
     pub fn count(&mut self, is_unknown: bool, now: Timestamp) {
         let number = number(now);
-        let place = usize::try_from(number.rem_euclid(SLOTS as i64)).unwrap_or(0);
+        let place = usize::try_from(number.rem_euclid(SLOTS)).unwrap_or(0);
         let slot = &mut self.0[place];
         if slot.number != number {
             *slot = Slot { number, calls: 0, unknown: 0 };
@@ -35,7 +35,7 @@ impl Minute {
     /// Calls of the last minute, and those of them without a definite answer.
     pub fn total(&self, now: Timestamp) -> (u64, u64) {
         let last = number(now);
-        let is_recent = |slot: &&Slot| (0..SLOTS as i64).contains(&(last - slot.number));
+        let is_recent = |slot: &&Slot| (0..SLOTS).contains(&(last - slot.number));
         self.0.iter().filter(is_recent).fold((0, 0), |(calls, unknown), slot| {
             (calls + u64::from(slot.calls), unknown + u64::from(slot.unknown))
         })
@@ -62,7 +62,7 @@ mod tests {
         minute.count(false, NOON + Duration::from_secs(30));
         assert_eq!(minute.total(NOON + Duration::from_secs(54)), (2, 1));
         assert_eq!(minute.total(NOON + Duration::from_secs(61)), (1, 0));
-        minute.count(false, NOON + Duration::from_mins(60));
-        assert_eq!(minute.total(NOON + Duration::from_mins(60)), (1, 0));
+        minute.count(false, NOON + Duration::from_hours(1));
+        assert_eq!(minute.total(NOON + Duration::from_hours(1)), (1, 0));
     }
 }

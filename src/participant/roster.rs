@@ -59,7 +59,7 @@ pub(super) struct Turned {
     /// Why the last call had no definite answer.
     pub(super) cause: String,
     /// Calls that were in line and turned back.
-    pub(super) turned_back: usize,
+    pub(super) sent_back: usize,
 }
 
 /// One registration at run time.
@@ -386,12 +386,12 @@ impl Roster {
     }
 
     fn turned(&mut self, endpoint: Endpoint, turn: Turn, cause: String, now: Timestamp) -> Turned {
-        let turned_back = match turn {
+        let sent_back = match turn {
             Turn::Closed => 0,
             Turn::Opened { .. } | Turn::StaysOpen { .. } => self.turn_back(now),
         };
         self.gate_changed();
-        Turned { endpoint, turn, cause, turned_back }
+        Turned { endpoint, turn, cause, sent_back }
     }
 
     /// When time alone changes one of its breakers next.

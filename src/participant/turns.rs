@@ -146,13 +146,13 @@ impl Pausing {
 /// One line for each opening and each closing of an endpoint's breaker, whoever's calls are concerned.
 /// Trials that fail are told to those who look closer.
 pub(super) fn tell(participant: &ParticipantName, turned: &Turned, now: Timestamp) {
-    let Turned { endpoint, turn, cause, turned_back } = turned;
+    let Turned { endpoint, turn, cause, sent_back } = turned;
     match turn {
         Turn::Opened { next_trial } => tracing::warn!(
             %participant,
             %endpoint,
             cause,
-            turned_back,
+            sent_back,
             next_trial_ms = u64::try_from(next_trial.since(now).as_millis()).unwrap_or(u64::MAX),
             "calls to an endpoint of a participant are held back: it fails; its sagas wait without losing attempts"
         ),
@@ -160,7 +160,7 @@ pub(super) fn tell(participant: &ParticipantName, turned: &Turned, now: Timestam
             %participant,
             %endpoint,
             cause,
-            turned_back,
+            sent_back,
             next_trial_ms = u64::try_from(next_trial.since(now).as_millis()).unwrap_or(u64::MAX),
             "a trial call failed; calls are held back for longer"
         ),

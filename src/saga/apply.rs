@@ -164,7 +164,11 @@ fn give_up_retries(saga: &mut Saga, now: Timestamp) {
         change(saga, at, |instance| {
             if let Action::Backoff { last, .. } = &instance.action {
                 instance.action = match last {
-                    Doubt::Unknown(cause) => Action::Unknown { cause: cause.clone() },
+                    Doubt::Unknown(cause) => {
+                        let cause = cause.clone();
+                        instance.doubtful = true;
+                        Action::Unknown { cause }
+                    }
                     Doubt::Refused(refusal) => Action::Refused { refusal: refusal.clone() },
                 };
                 instance.tries.ended_at = Some(now);
@@ -330,7 +334,8 @@ fn apply_to_instance(instance: &mut Instance, event: &Event, saga_input: &Json, 
             }
         }
         Event::StepUnknown { cause, elapsed, retry_at, unsent, .. } => {
-            instance.doubtful |= !unsent;
+            // A step that is left unknown counts as one that may have run, as after a crash.
+            instance.doubtful |= !unsent || retry_at.is_none();
             instance.tries.give_back_if(*unsent);
             instance.tries.spend(*elapsed, *retry_at, now);
             instance.action = match retry_at {

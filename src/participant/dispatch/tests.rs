@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::participant::breaker::{FAILS_IN_A_ROW, OPEN_FIRST};
+use crate::participant::breaker::{FAILS_ALONE, FAILS_IN_A_ROW, OPEN_FIRST};
 use crate::participant::handlers::Handlers;
 use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
@@ -371,7 +371,10 @@ async fn a_server_that_is_gone_is_unknown_until_it_is_back() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     town.register(&format!("http://{address}"), 0).await;
-    for _ in 0..FAILS_IN_A_ROW {
+    for last in 1..=FAILS_IN_A_ROW {
+        if last == FAILS_IN_A_ROW {
+            town.clock.advance(FAILS_ALONE);
+        }
         assert!(town.unknown().await.starts_with("UNAVAILABLE"));
     }
     assert_eq!(town.participants.registry().list(None)[0].health, Health::Down);

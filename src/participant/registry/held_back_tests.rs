@@ -94,8 +94,8 @@ async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<
     futures::future::poll_immediate(future).await
 }
 
-fn pause(reason: &str) -> Option<Pause> {
-    Some(Pause { reason: reason.to_owned(), actor: "mia".to_owned(), since: NOON })
+fn pause(reason: &str) -> Pause {
+    Pause { reason: reason.to_owned(), actor: "mia".to_owned(), since: NOON }
 }
 
 async fn set_pause(town: &Town, wanted: Option<Pause>) -> bool {
@@ -239,7 +239,7 @@ async fn who_is_paused_gets_no_new_call_and_those_in_flight_finish() {
     let running = town.slot().await.unwrap();
     let mut waiting = Box::pin(town.slot());
     assert!(poll_once(&mut waiting).await.is_none());
-    assert!(set_pause(&town, pause("moving house")).await);
+    assert!(set_pause(&town, Some(pause("moving house"))).await);
     assert_eq!(waiting.await.err(), Some(NoGrant::Paused));
     assert!(!town.can_call());
     let obstacle = Obstacle::Paused { by: "mia".into(), reason: "moving house".into() };
@@ -247,7 +247,7 @@ async fn who_is_paused_gets_no_new_call_and_those_in_flight_finish() {
     town.end(running, true);
     assert_eq!(town.slot().await.err(), Some(NoGrant::Paused));
 
-    assert!(!set_pause(&town, pause("again")).await, "it is paused already");
+    assert!(!set_pause(&town, Some(pause("again"))).await, "it is paused already");
     assert_eq!(town.registry.list(None)[0].pause.as_ref().unwrap().reason, "moving house");
     let mut changes = town.registry.changes();
     changes.mark_unchanged();
@@ -260,7 +260,7 @@ async fn who_is_paused_gets_no_new_call_and_those_in_flight_finish() {
 #[tokio::test]
 async fn a_pause_outlives_the_registrations_and_may_come_before_them() {
     let town = Town::with(&[], 8).await;
-    set_pause(&town, pause("not yet")).await;
+    set_pause(&town, Some(pause("not yet"))).await;
     assert!(town.registry.knows(&town.stock));
     assert_eq!(town.registry.list(None)[0].health, Health::Absent);
     let id = town.register(STOCK, 8).await;
