@@ -5,11 +5,11 @@ use crate::saga::ids::Timestamp;
 /// Seconds in one slot.
 const SLOT_SECONDS: i64 = 5;
 /// Slots of a minute.
-const SLOTS: i64 = 12;
+const SLOTS: i64 = 60 / SLOT_SECONDS;
 
 /// See the module. Bounded: a slot is used again after a minute.
 #[derive(Debug, Default)]
-pub struct Minute([Slot; SLOTS as usize]);
+pub struct Minute([Slot; 12]);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Slot {
