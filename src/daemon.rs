@@ -16,9 +16,10 @@ use crate::api::{self, Api, Limits, Readiness};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, StoreKind};
 use crate::definition;
+use crate::engine::participants::Standing;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{Engine, Parts};
-use crate::metrics::Metrics;
+use crate::metrics::{EndpointFigures, Metrics};
 use crate::participant::dispatch::Participants;
 use crate::participant::handlers::Handlers;
 use crate::participant::registry::Registry;
@@ -359,6 +360,25 @@ async fn keep_gauges(engine: Engine, metrics: Metrics, stopping: CancellationTok
         metrics.set_parked(stats.parked);
         metrics.set_blocked(stats.stuck);
         metrics.set_quarantined(stats.quarantined);
+        set_participants(&engine, &metrics);
         metrics.set_queue_depth("mail", stats.mail_depths.iter().sum());
     }
+}
+
+fn set_participants(engine: &Engine, metrics: &Metrics) {
+    let participants = engine.list_participants(None);
+    let endpoints = participants.iter().flat_map(|participant| {
+        participant.registrations.iter().map(|one| EndpointFigures {
+            participant: participant.name.to_string(),
+            endpoint: one.endpoint.to_string(),
+            breaker: match one.breaker {
+                Standing::Closed => 0,
+                Standing::Open { .. } => 1,
+                Standing::HalfOpen => 2,
+            },
+            openings: one.openings,
+        })
+    });
+    let paused = participants.iter().filter(|one| one.pause.is_some()).map(|one| one.name.to_string());
+    metrics.set_participants(endpoints.collect(), paused.collect());
 }

@@ -1,6 +1,7 @@
 //! What the daemon counts and measures: for scrapers as `OpenMetrics` text, and over the last minute
 //! for its own statistics. Knows nothing of the rooms that report to it.
 
+mod participants;
 mod window;
 
 use std::fmt;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::saga::ids::Timestamp;
+pub use participants::EndpointFigures;
+use participants::ParticipantHandles;
 pub use window::{LatencyWindow, Quantiles, RateWindow, WINDOW_SECONDS};
 
 /// A gauge of things that can be counted.
@@ -31,6 +34,7 @@ struct Handles {
     calls: CallHandles,
     store: StoreHandles,
     waits: WaitHandles,
+    participants: ParticipantHandles,
     rpcs: Family<RpcLabels, Counter>,
     minute: Minute,
 }
@@ -142,9 +146,11 @@ impl Metrics {
         let calls = CallHandles::new(&mut registry);
         let store = StoreHandles::new(&mut registry);
         let waits = WaitHandles::new(&mut registry);
+        let participants = ParticipantHandles::new(&mut registry);
         let rpcs = Family::default();
         registry.register("rpcs", "Requests answered, by method and status code", rpcs.clone());
-        Self(Arc::new(Handles { registry, sagas, calls, store, waits, rpcs, minute: Minute::new(now) }))
+        let minute = Minute::new(now);
+        Self(Arc::new(Handles { registry, sagas, calls, store, waits, participants, rpcs, minute }))
     }
 
     /// Everything as `OpenMetrics` text. The caller sets the gauges first.
@@ -261,6 +267,11 @@ impl Metrics {
     /// Sagas that wait for a participant to be reachable.
     pub fn set_parked(&self, sagas: u64) {
         self.0.waits.parked.set(sagas);
+    }
+
+    /// Every live registration, and the names of the paused participants; set before each scrape.
+    pub fn set_participants(&self, endpoints: Vec<EndpointFigures>, paused: Vec<String>) {
+        self.0.participants.set(endpoints, paused);
     }
 
     /// Calls that wait for an operator.

@@ -241,6 +241,21 @@ async fn a_registration_sends_its_actions_and_ttl() {
 }
 
 #[tokio::test]
+async fn a_paused_participant_is_shown_with_who_and_why() {
+    let daemon = FakeDaemon::start(Script::default()).await;
+    let line = "participant pause stock --reason inventory --actor mia";
+    let (code, out, _) = told(&sagactl(daemon.addr(), line).await);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("PAUSED") && out.contains("by mia: inventory"), "{out}");
+    let (code, _, err) = told(&sagactl(daemon.addr(), "participant resume stork --reason typo").await);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("not known"), "{err}");
+    let (code, _, err) = told(&sagactl(daemon.addr(), "participant pause stock").await);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--reason"), "{err}");
+}
+
+#[tokio::test]
 async fn what_the_daemon_does_not_serve_is_said_so() {
     let daemon = FakeDaemon::start(Script::default()).await;
     let (code, _, err) = told(&sagactl(daemon.addr(), "stats").await);

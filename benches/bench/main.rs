@@ -12,9 +12,11 @@
 mod bars;
 mod closed;
 mod crash;
+mod faults;
 mod fill;
 mod findings;
 mod history;
+mod isolation;
 mod limits;
 mod open;
 mod overload;
@@ -109,6 +111,8 @@ enum Part {
     Order,
     /// Ten times what the participants can take
     Overload,
+    /// A participant that fails in five ways beside others that are well
+    Isolation,
     /// Idle memory, kill -9 at 64 in flight, what ended sagas leave
     Restart,
     /// A start with many open sagas
@@ -126,13 +130,14 @@ enum Part {
 }
 
 /// All but `order3`, in the order in which they are measured.
-const BEHIND_ORDER3: [Part; 12] = [
+const BEHIND_ORDER3: [Part; 13] = [
     Part::Worker,
     Part::Refused,
     Part::Starts,
     Part::Order,
     Part::Burst,
     Part::Overload,
+    Part::Isolation,
     Part::Restart,
     Part::Open,
     Part::Reopen,
@@ -233,6 +238,7 @@ impl Bench {
             Part::Order => parts::order(dir, shop, callers, span).await?,
             Part::Burst => parts::burst(dir, shop).await?,
             Part::Overload => return overload::overload(dir, shop, span).await,
+            Part::Isolation => return isolation::isolation(dir, shop, span).await,
             Part::Restart => return restart::restart(dir, shop, span).await,
             Part::Open => return open::open(dir, shop, self.open).await,
             Part::Reopen => return reopen::reopen(dir, self.open).await,

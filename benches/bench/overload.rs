@@ -53,8 +53,8 @@ struct Flood {
     end_mib: f64,
 }
 
-/// What became of one start.
-enum Answer {
+/// What became of one start; times in milliseconds.
+pub enum Answer {
     Good(f64),
     Refused(f64),
     Failed(String),
@@ -177,7 +177,8 @@ async fn flood(rig: &Rig, kind: Kind, rate: f64, span: Duration) -> anyhow::Resu
     Ok(flood)
 }
 
-async fn one_start(mut client: SagaServiceClient<Channel>, kind: Kind, number: u64) -> Answer {
+/// Starts one saga, and says what became of it.
+pub async fn one_start(mut client: SagaServiceClient<Channel>, kind: Kind, number: u64) -> Answer {
     let watch = Stopwatch::start();
     let answer = client.start_saga(request(kind, number)).await;
     let ms = watch.elapsed().as_secs_f64() * 1e3;

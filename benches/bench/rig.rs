@@ -64,6 +64,11 @@ impl Participants {
         self.process.pid().context("the participants have ended")
     }
 
+    /// Where it listens, as `HOST:PORT`.
+    pub fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
     /// Clients of it, for calls without a daemon in between.
     pub async fn clients(&mut self) -> anyhow::Result<Vec<ParticipantServiceClient<Channel>>> {
         let channels = connect(&self.url, CHANNELS, &mut self.process).await?;
@@ -224,6 +229,28 @@ impl Rig {
         let request = proto::RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
         let mut definitions = DefinitionServiceClient::new(self.channels[0].clone());
         definitions.register_definition(request).await.context("register a definition")?;
+        Ok(())
+    }
+
+    /// Registers a participant beside those of the configuration.
+    pub async fn register_handlers(
+        &self,
+        participant: &str,
+        endpoint: &str,
+        actions: &[&str],
+    ) -> anyhow::Result<()> {
+        let named = |name: &&str| proto::HandlerAction { name: (*name).to_owned(), ..Default::default() };
+        let request = proto::RegisterHandlersRequest {
+            participant: participant.to_owned(),
+            endpoint: endpoint.to_owned(),
+            protocol: proto::Protocol::Sagad.into(),
+            actions: actions.iter().map(named).collect(),
+            max_in_flight: 0,
+            ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+            descriptor_set: Vec::new(),
+        };
+        let mut registry = RegistryServiceClient::new(self.channels[0].clone());
+        registry.register_handlers(request).await.context("register a participant")?;
         Ok(())
     }
 

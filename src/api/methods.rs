@@ -22,7 +22,7 @@ pub(super) struct Method {
     pub class: Class,
 }
 
-const METHODS: [Method; 26] = [
+const METHODS: [Method; 28] = [
     wait("sagad.v1.SagaService/StartSaga"),
     call("sagad.v1.SagaService/GetSaga"),
     wait("sagad.v1.SagaService/WaitSaga"),
@@ -42,6 +42,8 @@ const METHODS: [Method; 26] = [
     call("sagad.v1.OperationsService/Explain"),
     call("sagad.v1.OperationsService/ListStuck"),
     call("sagad.v1.OperationsService/Repair"),
+    call("sagad.v1.OperationsService/PauseParticipant"),
+    call("sagad.v1.OperationsService/ResumeParticipant"),
     call("sagad.v1.OperationsService/GetStats"),
     call("grpc.health.v1.Health/Check"),
     call("grpc.health.v1.Health/List"),
@@ -97,7 +99,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, 20);
+        assert_eq!(seen, 22);
     }
 
     #[test]

@@ -58,6 +58,34 @@ impl OperationsService for OperationsApi {
         }))
     }
 
+    async fn pause_participant(
+        &self,
+        request: Request<proto::PauseParticipantRequest>,
+    ) -> Result<Response<proto::PauseParticipantResponse>, Status> {
+        let peer = peer(&request);
+        let proto::PauseParticipantRequest { participant, reason, actor } = request.into_inner();
+        let (participant, reason, actor) =
+            parse::participant_act(&participant, reason, actor, &peer).map_err(from_engine)?;
+        let engine = &self.context.engine;
+        let paused = engine.pause_participant(participant, actor, reason).await.map_err(from_engine)?;
+        let participant = Some(convert::participant(paused));
+        Ok(Response::new(proto::PauseParticipantResponse { participant }))
+    }
+
+    async fn resume_participant(
+        &self,
+        request: Request<proto::ResumeParticipantRequest>,
+    ) -> Result<Response<proto::ResumeParticipantResponse>, Status> {
+        let peer = peer(&request);
+        let proto::ResumeParticipantRequest { participant, reason, actor } = request.into_inner();
+        let (participant, reason, actor) =
+            parse::participant_act(&participant, reason, actor, &peer).map_err(from_engine)?;
+        let engine = &self.context.engine;
+        let resumed = engine.resume_participant(participant, &actor, &reason).await.map_err(from_engine)?;
+        let participant = Some(convert::participant(resumed));
+        Ok(Response::new(proto::ResumeParticipantResponse { participant }))
+    }
+
     async fn get_stats(
         &self,
         _: Request<proto::GetStatsRequest>,

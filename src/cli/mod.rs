@@ -82,7 +82,7 @@ enum Verb {
     /// Check, register and show definitions
     #[command(subcommand)]
     Def(definitions::DefVerb),
-    /// List, register and check participants
+    /// List, register, check, pause and resume participants
     #[command(subcommand)]
     Participant(participants::ParticipantVerb),
     /// Show the daemon's counts and figures

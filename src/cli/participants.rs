@@ -10,10 +10,13 @@ use super::args::{self, on_the_wire};
 use super::client::answer;
 use super::exit::Exit;
 use super::participant_check;
-use super::render::{registry as told, text};
+use super::render::{participants as told, registry, text};
 use super::session::Session;
 use super::trouble::Trouble;
-use crate::proto::{HandlerAction, ListParticipantsRequest, Protocol, RegisterHandlersRequest};
+use crate::proto::{
+    HandlerAction, ListParticipantsRequest, Participant, PauseParticipantRequest, Protocol,
+    RegisterHandlersRequest, ResumeParticipantRequest,
+};
 
 /// What to do with participants.
 #[derive(Debug, Subcommand)]
@@ -24,6 +27,23 @@ pub enum ParticipantVerb {
     Register(RegisterArgs),
     /// Try out whether a service keeps what sagas need of it; makes real effects
     Check(participant_check::CheckArgs),
+    /// Call a participant no more: calls in flight finish, its sagas wait
+    Pause(ActArgs),
+    /// End a participant's pause
+    Resume(ActArgs),
+}
+
+/// Whom to pause or resume, and why.
+#[derive(Debug, Args)]
+pub struct ActArgs {
+    /// The participant
+    name: String,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who acts
+    #[arg(long, value_name = "NAME", env = "SAGAD_ACTOR")]
+    actor: Option<String>,
 }
 
 /// Which participants to list.
@@ -140,7 +160,37 @@ pub async fn run(verb: ParticipantVerb, session: &Session) -> Result<Exit, Troub
         ParticipantVerb::List(args) => list(args, session).await,
         ParticipantVerb::Register(args) => register(args, session).await,
         ParticipantVerb::Check(args) => participant_check::check(args, session).await,
+        ParticipantVerb::Pause(args) => pause(args, session).await,
+        ParticipantVerb::Resume(args) => resume(args, session).await,
     }
+}
+
+async fn pause(args: ActArgs, session: &Session) -> Result<Exit, Trouble> {
+    let asked = format!("pause participant {}", text::printable(&args.name));
+    let mut client = session.daemon().await?.operations();
+    let actor = args.actor.unwrap_or_default();
+    let request = PauseParticipantRequest { participant: args.name, reason: args.reason, actor };
+    let answer = answer(&asked, client.pause_participant(request)).await?;
+    show(answer.participant.unwrap_or_default(), session)
+}
+
+async fn resume(args: ActArgs, session: &Session) -> Result<Exit, Trouble> {
+    let asked = format!("resume participant {}", text::printable(&args.name));
+    let mut client = session.daemon().await?.operations();
+    let actor = args.actor.unwrap_or_default();
+    let request = ResumeParticipantRequest { participant: args.name, reason: args.reason, actor };
+    let answer = answer(&asked, client.resume_participant(request)).await?;
+    show(answer.participant.unwrap_or_default(), session)
+}
+
+fn show(participant: Participant, session: &Session) -> Result<Exit, Trouble> {
+    let participants = [participant];
+    session.answer(
+        &told::participant_view(&participants[0]),
+        |page| told::participants(&participants, page),
+        || text::a_line_each([&participants[0].name]),
+    )?;
+    Ok(Exit::Done)
 }
 
 async fn list(args: ListArgs, session: &Session) -> Result<Exit, Trouble> {
@@ -172,7 +222,7 @@ async fn register(mut args: RegisterArgs, session: &Session) -> Result<Exit, Tro
     };
     let answer = answer(&asked, client.register_handlers(request)).await?;
     session.answer(
-        &told::registered_view(&answer),
+        &registry::registered_view(&answer),
         |page| {
             format!(
                 "registered as {}, runs out {} unless renewed\n",

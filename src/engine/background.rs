@@ -24,6 +24,11 @@ const RETENTION_PAGE: usize = 1_000;
 /// Far wake-ups that are asked for at once, at least and at most.
 const DUE_PAGE: (usize, usize) = (256, 65_536);
 
+/// Held-back calls whose time has come are not looked for more often than this.
+const TURN_MIN: Duration = Duration::from_millis(5);
+/// How long nothing happens by itself when nothing is held back; whatever comes to be is told.
+const NO_TURN: Duration = Duration::from_mins(5);
+
 /// Starts all of it.
 pub(super) fn start(shared: &Arc<Shared>) {
     spawn(shared, "recovery", Death::Logged, recover);
@@ -124,11 +129,17 @@ async fn wake_what_is_due(shared: Arc<Shared>) {
     }
 }
 
-/// Parked sagas look at once when some participant may be back.
+/// Parked sagas look at once when some participant may be back, or lets further calls through.
 async fn hear_of_participants(shared: Arc<Shared>) {
     let mut changes = shared.registry.changes();
-    while changes.changed().await.is_ok() {
+    loop {
+        changes.borrow_and_update();
         tell_all(&shared, || Mail::LookAtParked);
+        let until_turn = shared.registry.next_turn().map(|at| at.since(shared.clock.now()).max(TURN_MIN));
+        tokio::select! {
+            told = changes.changed() => if told.is_err() { return },
+            () = tokio::time::sleep(until_turn.unwrap_or(NO_TURN)) => shared.registry.pass_time(),
+        }
     }
 }
 

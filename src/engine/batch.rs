@@ -15,8 +15,8 @@ use super::summary::{far_wake, summary_of};
 use crate::saga::apply::about;
 use crate::saga::decide::{Decision, NewSaga, decide, start};
 use crate::saga::duties::{Waits, rests, waits};
-use crate::saga::event::Fact;
-use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
+use crate::saga::event::{Event, Fact};
+use crate::saga::ids::{InstanceRef, ParticipantName, SagaId, Timestamp};
 use crate::saga::input::{Context, Input, Rejection};
 use crate::saga::state::Saga;
 use crate::saga::words::Phase;
@@ -165,6 +165,7 @@ impl Working {
             locks_held,
         };
         let decision = start(new, &context(shared, now));
+        announce_calls(shared, &decision);
         self.absorb(decision)
     }
 
@@ -174,7 +175,10 @@ impl Working {
             self.touched.insert(reply.at);
         }
         match decide(saga, input, &context(shared, now)) {
-            Ok(decision) => self.absorb(decision),
+            Ok(decision) => {
+                announce_calls(shared, &decision);
+                self.absorb(decision)
+            }
             Err(rejection) => Verdict::Refused(refusal_of(rejection)),
         }
     }
@@ -217,6 +221,32 @@ impl Working {
             (Some(_), false) | (None, true) => LockWrite::Keep,
             (None, false) => shared.locks.ticket_of(&next.id).map_or(LockWrite::Keep, LockWrite::Release),
         }
+    }
+}
+
+/// Says what is about to be called, while some participant lets only a few calls through: whoever is
+/// decided next is told how many are left.
+fn announce_calls(shared: &Shared, decision: &Decision) {
+    if !shared.dispatch.is_holding_back() {
+        return;
+    }
+    for fact in &decision.facts {
+        if let Some(participant) = callee(&decision.next, &fact.event) {
+            shared.dispatch.expect_call(participant);
+        }
+    }
+}
+
+/// Whom a fact says to call.
+fn callee<'s>(saga: &'s Saga, event: &Event) -> Option<&'s ParticipantName> {
+    match event {
+        Event::StepStarted { at, .. } => Some(&saga.step(*at).action.participant),
+        Event::StepProbed { at, .. } => {
+            let step = saga.step(*at);
+            Some(step.probe.as_ref().map_or(&step.action.participant, |probe| &probe.participant))
+        }
+        Event::CompensationStarted { at, .. } => saga.compensation_call(*at).map(|call| &call.participant),
+        _ => None,
     }
 }
 

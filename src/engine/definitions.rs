@@ -9,6 +9,7 @@ use super::error::EngineError;
 use super::request::{DefinitionAnswer, DefinitionView};
 use crate::saga::definition::{Call, Definition, Probe};
 use crate::saga::ids::{ActionName, DefinitionName, ParticipantName};
+use crate::saga::input::Obstacle;
 
 impl Engine {
     /// Registers a source as the next version of its definition; durable before it is answered.
@@ -100,7 +101,10 @@ impl Engine {
         let definition = &entry.compiled.definition;
         let reach = self.shared.dispatch.as_ref();
         let absent = handlers_of(definition).into_iter().filter_map(|(participant, mut actions)| {
-            actions.retain(|action| !reach.can_call(participant, action));
+            actions.retain(|action| {
+                !reach.can_call(participant, action)
+                    && reach.obstacle(participant, action) == Obstacle::NoHandler
+            });
             let actions: Vec<&str> = actions.into_iter().map(ActionName::as_str).collect();
             (!actions.is_empty()).then(|| {
                 format!(

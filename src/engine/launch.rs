@@ -71,6 +71,7 @@ impl Engine {
         let definitions = parts.store.definitions().await.map_err(failed("the definitions"))?;
         let tickets = parts.store.lock_tickets().await.map_err(failed("the lock tickets"))?;
         let registrations = parts.store.registrations().await.map_err(failed("the registrations"))?;
+        let pauses = parts.store.pauses().await.map_err(failed("the paused participants"))?;
         let identity = parts.store.identity().clone();
         let settings = parts.settings;
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..settings.shards.max(1))
@@ -122,6 +123,7 @@ impl Engine {
             });
         }
         let engine = Self { shared, ended };
+        engine.restore_pauses(pauses);
         engine.restore_registrations(registrations).await;
         background::start(&engine.shared);
         Ok(engine)

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::catalog::Entry;
 use super::error::{EngineError, Violation};
 use super::settings::RETRY_AFTER;
 use super::shared::Shared;
 use crate::participant::registry::RegistryError;
 use crate::participant::targets::{self, TargetsError};
 use crate::saga::ids::{ParticipantName, Timestamp};
-use crate::store::StoredRegistration;
+use crate::store::{StoredPause, StoredRegistration};
 
 pub use crate::participant::handlers::{
     Claim, ClaimedAction, FieldProblem, Handlers, InvalidClaim, Protocol, Target,
 };
-pub use crate::participant::listing::{Health, ParticipantView, RegistrationView};
+pub use crate::participant::listing::{Health, ParticipantView, RegistrationView, Standing};
+pub use crate::participant::pause::Pause;
 pub use crate::participant::registry::Registered;
 pub use crate::participant::worker::{Outbound, Seat, WorkerClaim};
 
@@ -72,10 +74,84 @@ impl Engine {
         Ok(self.shared.registry.attach(handlers, &self.shared.tasks, &self.shared.metrics).await?)
     }
 
+    /// Lets nobody call a participant any more: calls in flight finish, its sagas wait. A pause that
+    /// stands is kept as it is. Durable once answered.
+    ///
+    /// # Errors
+    /// `NotFound`: nobody of this name is registered, and no active definition calls it. Overloaded: a
+    /// limit is reached.
+    pub async fn pause_participant(
+        &self,
+        participant: ParticipantName,
+        actor: String,
+        reason: String,
+    ) -> Result<ParticipantView, EngineError> {
+        self.shared.check_taking()?;
+        self.must_be_known(&participant)?;
+        let pause = Pause { reason, actor, since: self.shared.clock.now() };
+        let pausing = self.shared.registry.prepare_pause(participant.clone(), Some(pause.clone())).await?;
+        if pausing.changes_anything() {
+            let Pause { reason, actor, since } = pause;
+            tracing::warn!(%participant, actor, reason, "a participant is paused: its sagas wait");
+            let row = StoredPause { participant: participant.clone(), reason, actor, since };
+            self.shared.store.put_pause(row).await?;
+        }
+        pausing.activate();
+        Ok(self.participant(&participant))
+    }
+
+    /// Lets a paused participant be called again; one that is not paused is left as it is.
+    ///
+    /// # Errors
+    /// As [`Engine::pause_participant`].
+    pub async fn resume_participant(
+        &self,
+        participant: ParticipantName,
+        actor: &str,
+        reason: &str,
+    ) -> Result<ParticipantView, EngineError> {
+        self.shared.check_taking()?;
+        self.must_be_known(&participant)?;
+        let resuming = self.shared.registry.prepare_pause(participant.clone(), None).await?;
+        if resuming.changes_anything() {
+            tracing::info!(%participant, actor, reason, "a participant is not paused any more");
+            self.shared.store.delete_pause(&participant).await?;
+        }
+        resuming.activate();
+        Ok(self.participant(&participant))
+    }
+
+    /// A name that was mistyped must not look like success.
+    fn must_be_known(&self, participant: &ParticipantName) -> Result<(), EngineError> {
+        let is_called = || {
+            let calls =
+                |entry: &Entry| entry.compiled.definition.handlers().participants().contains(participant);
+            self.shared.catalog.all().iter().any(|entry| entry.active && calls(entry))
+        };
+        if self.shared.registry.knows(participant) || is_called() {
+            return Ok(());
+        }
+        Err(EngineError::NotFound { what: "participant", name: participant.to_string() })
+    }
+
+    /// One that is known; without registrations as one that is absent.
+    fn participant(&self, name: &ParticipantName) -> ParticipantView {
+        let known = self.list_participants(Some(name)).pop();
+        known.unwrap_or_else(|| ParticipantView::absent(name))
+    }
+
     /// Every known participant by name, or only the one asked for.
     #[must_use]
     pub fn list_participants(&self, only: Option<&ParticipantName>) -> Vec<ParticipantView> {
         self.shared.registry.list(only.map(ParticipantName::as_str))
+    }
+
+    /// Takes up the stored pauses.
+    pub(super) fn restore_pauses(&self, rows: Vec<StoredPause>) {
+        for StoredPause { participant, reason, actor, since } in rows {
+            tracing::warn!(%participant, actor, reason, "a participant is still paused: its sagas wait");
+            self.shared.registry.restore_pause(participant, Pause { reason, actor, since });
+        }
     }
 
     /// Takes up the stored registrations, each with its full time from now. A row that is of no

@@ -36,8 +36,6 @@ pub(super) struct Shard {
     pub(super) loading: HashMap<SagaId, Loading>,
     pub(super) timers: Timers,
     pub(super) parked: Parked,
-    /// Parked sagas whose participant is back and that are still to be woken.
-    unpark: VecDeque<SagaId>,
     /// Sagas the sweeper still has to look at.
     pub(super) sweep: VecDeque<SagaId>,
     /// The pause before the store is asked again; grows while commits fail.
@@ -67,7 +65,6 @@ impl Shard {
             loading: HashMap::new(),
             timers: Timers::default(),
             parked: Parked::default(),
-            unpark: VecDeque::new(),
             sweep: VecDeque::new(),
             store_pause: STORE_RETRY.0,
         }
@@ -78,7 +75,7 @@ impl Shard {
         let stop = self.shared.tasks.stopping();
         let mut mails = Vec::with_capacity(self.shared.settings.batch_max);
         while !stop.is_cancelled() {
-            if self.unpark.is_empty() && self.sweep.is_empty() {
+            if !self.parked.is_looking() && self.sweep.is_empty() {
                 let until_timer = self.until_next_timer();
                 tokio::select! {
                     biased;
@@ -121,8 +118,7 @@ impl Shard {
         for id in self.timers.due(batch.now, self.shared.settings.batch_max) {
             self.take_work(id, Work::Input(Input::Wake), &mut batch);
         }
-        let unparked = self.unpark.len().min(UNPARK_AT_ONCE);
-        for id in self.unpark.drain(..unparked).collect::<Vec<_>>() {
+        for id in self.parked.next_to_wake(self.shared.dispatch.as_ref(), UNPARK_AT_ONCE) {
             self.take_work(id, Work::Input(Input::Wake), &mut batch);
         }
         let swept = self.sweep.len().min(SWEEP_AT_ONCE);
@@ -162,11 +158,7 @@ impl Shard {
                     );
                 }
             }
-            Mail::LookAtParked => {
-                if self.unpark.is_empty() {
-                    self.unpark.extend(self.parked.callable(self.shared.dispatch.as_ref()));
-                }
-            }
+            Mail::LookAtParked => self.parked.look(),
             Mail::Sweep => {
                 if self.sweep.is_empty() {
                     self.sweep.extend(self.residents.keys().cloned());

@@ -1,5 +1,7 @@
 //! One call, front to end: whose turn it is, which endpoint, how long, and what is known after it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -9,8 +11,8 @@ use super::roster::{NoGrant, Verdict};
 use super::{Backlog, Dispatch, Outgoing};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
-use crate::saga::ids::{ActionName, ParticipantName};
-use crate::saga::input::Reach;
+use crate::saga::ids::{ActionName, ParticipantName, SagaId};
+use crate::saga::input::{Obstacle, Reach};
 use crate::saga::words::Outcome;
 use crate::tasks::Tasks;
 
@@ -39,6 +41,7 @@ impl Participants {
     async fn send(&self, slot: Slot, outgoing: Outgoing) -> Outcome {
         let timeout = outgoing.duty.timeout;
         let participant = outgoing.duty.participant.clone();
+        let saga = number_of(&outgoing.saga_id);
         let outcome = {
             let _in_flight = self.metrics.call_started();
             // The time starts here: the wait for the slot is over.
@@ -55,7 +58,7 @@ impl Participants {
             self.metrics.call_ended(participant.as_str(), word, watch.elapsed(), self.clock.now());
             outcome
         };
-        slot.finish(verdict(&outcome));
+        slot.finish(saga, verdict(&outcome));
         outcome
     }
 }
@@ -63,6 +66,10 @@ impl Participants {
 impl Reach for Participants {
     fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
         self.registry.can_call(participant, action)
+    }
+
+    fn obstacle(&self, participant: &ParticipantName, action: &ActionName) -> Obstacle {
+        self.registry.obstacle(participant, action)
     }
 }
 
@@ -73,7 +80,7 @@ impl Dispatch for Participants {
             let duty = &outgoing.duty;
             match participants.registry.slot(&duty.participant, &duty.action).await {
                 Ok(slot) => participants.send(slot, outgoing).await,
-                Err(why) => Outcome::Unknown(not_sent(why, &outgoing)),
+                Err(why) => Outcome::Unsent(not_sent(why, &outgoing)),
             }
         }
         .boxed()
@@ -85,6 +92,25 @@ impl Dispatch for Participants {
     ) -> Option<(&'p ParticipantName, Backlog)> {
         self.registry.first_behind(participants)
     }
+
+    fn is_holding_back(&self) -> bool {
+        self.registry.is_holding_back()
+    }
+
+    fn expect_call(&self, participant: &ParticipantName) {
+        self.registry.expect_call(participant);
+    }
+
+    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
+        self.registry.places(participant, action)
+    }
+}
+
+/// Tells sagas apart in little room; two that share a number count as one.
+fn number_of(id: &SagaId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn not_sent(why: NoGrant, outgoing: &Outgoing) -> String {
@@ -95,15 +121,19 @@ fn not_sent(why: NoGrant, outgoing: &Outgoing) -> String {
             format!("not sent: participant {participant} has no action {}", outgoing.duty.action)
         }
         NoGrant::Crowded => format!("not sent: too many calls wait for participant {participant}"),
+        NoGrant::Failing => format!("not sent: participant {participant} failed the latest calls"),
+        NoGrant::Paused => format!("not sent: an operator has paused participant {participant}"),
     }
 }
 
 fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Unknown(cause) => Verdict::Unknown(cause.clone()),
-        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Pending(_) | Outcome::Unsupported => {
-            Verdict::Answered
-        }
+        Outcome::Done(_)
+        | Outcome::Refused(_)
+        | Outcome::Pending(_)
+        | Outcome::Unsent(_)
+        | Outcome::Unsupported => Verdict::Answered,
     }
 }
 
@@ -113,6 +143,7 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::Refused(_) => "refused",
         Outcome::Pending(_) => "pending",
         Outcome::Unknown(_) => "unknown",
+        Outcome::Unsent(_) => "unsent",
         Outcome::Unsupported => "unsupported",
     }
 }

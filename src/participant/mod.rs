@@ -1,7 +1,7 @@
 //! The services that take part in sagas: who they are, where they are, and how they are called.
 //!
 //! ```text
-//! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint)
+//! Dispatch::call ─► dispatch ─► registry ─► roster (whose turn, which endpoint) ─► breaker
 //!                      │
 //!                      └─► client   (the endpoint, by its protocol)
 //!                            ├─► sagad  (its messages) ────────┬─► line (HTTP/2) ─┬─► socket
@@ -12,6 +12,7 @@
 //! check ─► client          a conformance run, without registry or turns
 //! ```
 
+mod breaker;
 pub mod check;
 mod client;
 pub mod dispatch;
@@ -22,12 +23,15 @@ mod keys;
 mod line;
 pub mod listing;
 pub mod outcome;
+pub mod pause;
+mod recent;
 pub mod registry;
 mod roster;
 mod sagad;
 mod socket;
 mod stored;
 pub mod targets;
+mod turns;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -36,7 +40,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::saga::ids::{DefinitionName, ParticipantName, SagaId};
+use crate::saga::ids::{ActionName, DefinitionName, ParticipantName, SagaId};
 use crate::saga::input::{CallDuty, Reach};
 use crate::saga::words::Outcome;
 
@@ -79,4 +83,21 @@ pub trait Dispatch: Reach + Send + Sync + 'static {
     /// start: costs next to nothing while none is.
     fn first_behind<'p>(&self, participants: &'p [ParticipantName])
     -> Option<(&'p ParticipantName, Backlog)>;
+
+    /// Whether some participant lets only a few calls through, or none. While none does, whoever asks
+    /// need not say what it is about to call.
+    fn is_holding_back(&self) -> bool {
+        false
+    }
+
+    /// A call of the participant was decided and follows behind its commit: one of the few that are
+    /// let through is spoken for.
+    fn expect_call(&self, participant: &ParticipantName) {
+        let _ = participant;
+    }
+
+    /// How many calls of `action` may be decided now, for sagas that wait to make one.
+    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
+        if self.can_call(participant, action) { usize::MAX } else { 0 }
+    }
 }

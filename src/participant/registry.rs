@@ -25,6 +25,7 @@ use super::client::{Client, Route};
 use super::handlers::Handlers;
 use super::listing::ParticipantView;
 use super::roster::{Asked, Grant, Lane, NoGrant, Roster, SharedClient, Verdict};
+use super::turns::tell;
 use super::{Backlog, stored};
 use crate::clock::SharedClock;
 use crate::saga::ids::{ActionName, ParticipantName, Timestamp};
@@ -76,22 +77,24 @@ pub struct ToStore {
 /// Knows all participants. Clones share the same knowledge.
 #[derive(Clone)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    clock: SharedClock,
-    state: Mutex<State>,
+pub(super) struct Shared {
+    pub(super) clock: SharedClock,
+    pub(super) state: Mutex<State>,
     /// Participants with a long line, so that nobody has to look for them while there are none.
-    long_lines: Arc<AtomicUsize>,
+    pub(super) long_lines: Arc<AtomicUsize>,
+    /// Participants that do not let every call through, for the same reason.
+    pub(super) holding_back: Arc<AtomicUsize>,
     changes: watch::Sender<u64>,
     /// Held while a change is being stored.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
-struct State {
-    rosters: BTreeMap<ParticipantName, Roster>,
+pub(super) struct State {
+    pub(super) rosters: BTreeMap<ParticipantName, Roster>,
     by_id: HashMap<Arc<str>, ParticipantName>,
 }
 
@@ -116,8 +119,9 @@ impl Registry {
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         let (changes, _) = watch::channel(0);
-        let (state, long_lines) = (Mutex::default(), Arc::default());
-        Self { shared: Arc::new(Shared { clock, state, long_lines, changes, turn: Arc::default() }) }
+        let (state, long_lines, holding_back) = (Mutex::default(), Arc::default(), Arc::default());
+        let turn = Arc::default();
+        Self { shared: Arc::new(Shared { clock, state, long_lines, holding_back, changes, turn }) }
     }
 
     /// Takes an entry of the configuration. It never runs out and cannot be ended.
@@ -244,14 +248,14 @@ impl Registry {
         let state = self.shared.state.lock();
         let wanted = |name: &ParticipantName| only.is_none_or(|only| name.as_str() == only);
         let listed = state.rosters.iter().filter(|(name, roster)| wanted(name) && !is_forgotten(roster, now));
-        listed.map(|(name, roster)| roster.view(name, now)).collect()
+        listed.map(|(name, roster)| ParticipantView::of(name, roster, now)).collect()
     }
 
-    /// Whether the participant has a live registration for the action and its line is not too long.
+    /// Whether calls of the action can be decided now: somebody offers it, answers, is not paused, and has
+    /// a line that is not too long.
     #[must_use]
     pub fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
-        let now = self.shared.clock.now();
-        self.shared.state.lock().rosters.get(participant).is_some_and(|roster| roster.can_call(action, now))
+        self.places(participant, action) > 0
     }
 
     /// The first of `participants` whose line is long and slow, if there is one.
@@ -285,8 +289,8 @@ impl Registry {
             Asked::Granted(grant) => grant,
             Asked::InLine(turn) => {
                 let mut place = PlaceInLine { registry: self, participant: &participant, turn };
-                // Turned away: the last registration that offered it is gone.
-                (&mut place.turn).await.map_err(|_| self.turned_away(&participant))?
+                // Nobody says anything when the last registration that offered it is gone.
+                (&mut place.turn).await.unwrap_or_else(|_| Err(self.turned_away(&participant)))?
             }
         };
         Ok(Slot { shared, participant, grant, verdict: None })
@@ -327,8 +331,9 @@ impl Shared {
         if let Some(client) = client.get() {
             client.registered_again();
         }
-        let roster = state.rosters.entry(participant).or_insert_with(|| Roster::new(&self.long_lines));
-        roster.put(id, handlers, expires_at, client);
+        let roster = state.rosters.entry(participant);
+        let roster = roster.or_insert_with(|| Roster::new(&self.long_lines, &self.holding_back));
+        roster.put(id, handlers, expires_at, client, now);
         roster.turn_away(now);
         roster.hand_over(now);
         drop(state);
@@ -347,22 +352,25 @@ impl Shared {
         }
     }
 
-    fn give_back(&self, participant: &ParticipantName, grant: &Grant, verdict: Option<Verdict>) {
+    fn give_back(&self, participant: &ParticipantName, grant: &Grant, verdict: Option<(u64, Verdict)>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let Some(roster) = state.rosters.get_mut(participant) else { return };
-        roster.give_back(&grant.endpoint, verdict, now);
+        let turned = roster.give_back(grant, verdict, now);
         if !roster.is_live(now) {
             roster.turn_away(now);
         }
-        let reachable_again = roster.hand_over(now);
+        let reachable_again = roster.hand_over(now) | turned.is_some() | roster.has_trials(now);
         drop(state);
+        if let Some(turned) = turned {
+            tell(participant, &turned, now);
+        }
         if reachable_again {
             self.changed();
         }
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.send_modify(|change| *change += 1);
     }
 }
@@ -519,13 +527,13 @@ pub struct Expired {
 struct PlaceInLine<'a> {
     registry: &'a Registry,
     participant: &'a ParticipantName,
-    turn: oneshot::Receiver<Grant>,
+    turn: oneshot::Receiver<Result<Grant, NoGrant>>,
 }
 
 impl Drop for PlaceInLine<'_> {
     fn drop(&mut self) {
         self.turn.close();
-        if let Ok(grant) = self.turn.try_recv() {
+        if let Ok(Ok(grant)) = self.turn.try_recv() {
             self.registry.shared.give_back(self.participant, &grant, None);
         }
     }
@@ -536,7 +544,7 @@ pub(super) struct Slot {
     shared: Arc<Shared>,
     participant: ParticipantName,
     grant: Grant,
-    verdict: Option<Verdict>,
+    verdict: Option<(u64, Verdict)>,
 }
 
 impl Slot {
@@ -551,9 +559,9 @@ impl Slot {
         &self.grant.target.route
     }
 
-    /// Gives it back with what the call says about the endpoint.
-    pub(super) fn finish(mut self, verdict: Verdict) {
-        self.verdict = Some(verdict);
+    /// Gives it back with what the call, by the saga of this number, says about the endpoint.
+    pub(super) fn finish(mut self, saga: u64, verdict: Verdict) {
+        self.verdict = Some((saga, verdict));
     }
 }
 
@@ -567,5 +575,7 @@ mod workers;
 
 pub(super) use workers::Attached;
 
+#[cfg(test)]
+mod held_back_tests;
 #[cfg(test)]
 mod tests;

@@ -96,7 +96,7 @@ impl Client {
         let (phase, timeout) = (outgoing.duty.phase, outgoing.duty.timeout);
         let mut placed = match self.link.place(outgoing, now) {
             Ok(placed) => placed,
-            Err(cause) => return unsent(cause),
+            Err(outcome) => return outcome,
         };
         let mut patience = timeout;
         loop {
@@ -108,7 +108,8 @@ impl Client {
                 Patience::Left(left) => patience = left,
                 Patience::NeverSent => {
                     let within = humantime::format_duration(timeout);
-                    return unsent(format!("not sent within {within}: the worker does not read"));
+                    // It costs budget all the same: a worker that never reads must come to an end.
+                    return Outcome::Unknown(format!("not sent within {within}: the worker does not read"));
                 }
                 Patience::Silent => return no_answer_within(timeout),
                 Patience::TooLong(max) => return no_answer_within(max),
@@ -128,11 +129,6 @@ fn meaning(phase: Phase, said: Said) -> Outcome {
             outcome(phase, Err(tonic::Status::unimplemented("the worker has no such call")))
         }
         Said::Lost(cause) => Outcome::Unknown(cause),
-        Said::Unsent(cause) => unsent(cause),
+        Said::Unsent(cause) => Outcome::Unsent(cause),
     }
-}
-
-/// The step was never written to a stream.
-fn unsent(cause: String) -> Outcome {
-    Outcome::Unknown(cause)
 }

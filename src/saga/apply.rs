@@ -164,7 +164,11 @@ fn give_up_retries(saga: &mut Saga, now: Timestamp) {
         change(saga, at, |instance| {
             if let Action::Backoff { last, .. } = &instance.action {
                 instance.action = match last {
-                    Doubt::Unknown(cause) => Action::Unknown { cause: cause.clone() },
+                    Doubt::Unknown(cause) => {
+                        let cause = cause.clone();
+                        instance.doubtful = true;
+                        Action::Unknown { cause }
+                    }
                     Doubt::Refused(refusal) => Action::Refused { refusal: refusal.clone() },
                 };
                 instance.tries.ended_at = Some(now);
@@ -329,8 +333,10 @@ fn apply_to_instance(instance: &mut Instance, event: &Event, saga_input: &Json, 
                 instance.doubtful &= !matches!(source, Source::Probe | Source::Operator);
             }
         }
-        Event::StepUnknown { cause, elapsed, retry_at, .. } => {
-            instance.doubtful = true;
+        Event::StepUnknown { cause, elapsed, retry_at, unsent, .. } => {
+            // A step that is left unknown counts as one that may have run, as after a crash.
+            instance.doubtful |= !unsent || retry_at.is_none();
+            instance.tries.give_back_if(*unsent);
             instance.tries.spend(*elapsed, *retry_at, now);
             instance.action = match retry_at {
                 Some(next_at) => Action::Backoff { next_at: *next_at, last: Doubt::Unknown(cause.clone()) },
@@ -392,7 +398,8 @@ fn apply_to_compensation(instance: &mut Instance, event: &Event, saga_input: &Js
             let last = Doubt::Refused(refusal.clone());
             instance.compensation = Compensation::Backoff { next_at: now, last };
         }
-        Event::CompensationUnknown { cause, elapsed, retry_at, .. } => {
+        Event::CompensationUnknown { cause, elapsed, retry_at, unsent, .. } => {
+            instance.undo_tries.give_back_if(*unsent);
             instance.undo_tries.spend(*elapsed, *retry_at, now);
             let next_at = retry_at.unwrap_or(now);
             let last = Doubt::Unknown(cause.clone());
@@ -422,6 +429,7 @@ impl Tries {
     fn start(&mut self, attempt: u32, epoch: u64, input: Option<Json>, now: Timestamp, is_a_check: bool) {
         self.attempt = attempt;
         self.epoch = epoch;
+        self.is_a_check = is_a_check;
         self.spent_attempts += u32::from(!is_a_check);
         self.started_at.get_or_insert(now);
         self.attempt_at = Some(now);
@@ -435,6 +443,11 @@ impl Tries {
     /// set, so time in which the saga was paused, parked or not in memory costs nothing.
     fn spend(&mut self, elapsed: Duration, retry_at: Option<Timestamp>, now: Timestamp) {
         self.spent += elapsed + retry_at.map_or(Duration::ZERO, |at| at.since(now));
+    }
+
+    /// An attempt that never left costs nothing.
+    fn give_back_if(&mut self, unsent: bool) {
+        self.spent_attempts = self.spent_attempts.saturating_sub(u32::from(unsent && !self.is_a_check));
     }
 
     fn renew_budget(&mut self) {

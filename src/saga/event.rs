@@ -46,13 +46,15 @@ pub enum Event {
         source: Source,
     },
     /// No definite answer. `elapsed` is what the attempt adds to the budget; without `retry_at`
-    /// no further attempt follows by itself.
+    /// no further attempt follows by itself. `unsent`: the attempt surely never left the daemon, and
+    /// costs nothing.
     StepUnknown {
         at: InstanceRef,
         attempt: u32,
         cause: String,
         elapsed: Duration,
         retry_at: Option<Timestamp>,
+        unsent: bool,
     },
     /// The participant is still working; the next look is due at `check_at`, the last at `until`.
     StepPending { at: InstanceRef, attempt: u32, check_at: Timestamp, until: Timestamp },
@@ -77,13 +79,14 @@ pub enum Event {
     CompensationDone { at: InstanceRef, attempt: u32, output: Json, source: Source },
     /// The compensation was refused; it blocks.
     CompensationRefused { at: InstanceRef, attempt: u32, refusal: Refusal },
-    /// No definite answer from the compensation; without `retry_at` it blocks.
+    /// No definite answer from the compensation; without `retry_at` it blocks. `unsent` as above.
     CompensationUnknown {
         at: InstanceRef,
         attempt: u32,
         cause: String,
         elapsed: Duration,
         retry_at: Option<Timestamp>,
+        unsent: bool,
     },
     /// The participant still works on the compensation.
     CompensationPending { at: InstanceRef, attempt: u32, check_at: Timestamp, until: Timestamp },

@@ -26,8 +26,27 @@ pub struct Context<'a> {
 /// Whether calls to a participant can be sent at all. A call to one that cannot be reached is
 /// parked: it costs neither an attempt nor budget.
 pub trait Reach: Sync {
-    /// Whether the participant has a live handler for calls of `action` now.
+    /// Whether calls of `action` can be sent to the participant now.
     fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool;
+
+    /// What stands in the way of calls that cannot be sent, for people.
+    fn obstacle(&self, participant: &ParticipantName, action: &ActionName) -> Obstacle {
+        let _ = (participant, action);
+        Obstacle::NoHandler
+    }
+}
+
+/// Why calls cannot be sent to a participant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No live registration offers the action.
+    NoHandler,
+    /// An operator has paused the participant.
+    Paused { by: String, reason: String },
+    /// Its endpoints failed the latest calls. `None`: trial calls are under way.
+    Failing { next_trial: Option<Timestamp> },
+    /// Too many calls wait for it already.
+    LongLine,
 }
 
 /// Every participant can be called; for tests and for plans.

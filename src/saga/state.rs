@@ -141,6 +141,8 @@ pub struct Tries {
     pub ended_at: Option<Timestamp>,
     /// How long it may stay pending; set by the first pending answer.
     pub pending_until: Option<Timestamp>,
+    /// Whether the last attempt was a look at a pending call, which costs no budget.
+    pub is_a_check: bool,
 }
 
 /// Where an action stands.

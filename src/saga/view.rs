@@ -3,7 +3,7 @@
 use super::definition::Step;
 use super::duties::{Absent, Duties, duties, waits};
 use super::ids::{InstanceRef, LockKey, ParticipantName, StepIx, Timestamp};
-use super::input::Reach;
+use super::input::{Obstacle, Reach};
 use super::room::JournalLimit;
 use super::state::{Action, Compensation, Instance, Saga, Stage, StepState};
 use super::words::{Direction, Phase, StepKind};
@@ -11,7 +11,7 @@ use super::words::{Direction, Phase, StepKind};
 /// What a saga waits for that is neither a call nor a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitingOn {
-    /// A participant without a live handler.
+    /// A participant that cannot be called: it has no live handler, fails, or is paused.
     Participant(ParticipantName),
     /// A lock that another saga holds.
     Lock(LockKey),
@@ -164,10 +164,32 @@ pub fn explain(saga: &Saga, reach: &dyn Reach, limit: JournalLimit) -> Explanati
         ));
     }
     let owed = duties(saga, reach);
+    let mut next = next_moves(saga, &owed);
+    let mut command = suggested_command(saga, limit);
     for Absent { participant, action } in &owed.waits.parked {
-        lines.push(format!("Waiting for participant {participant}: it has no live handler for {action}."));
+        let why = match reach.obstacle(participant, action) {
+            Obstacle::NoHandler => format!("it has no live handler for {action}"),
+            Obstacle::Paused { by, reason } => {
+                command.get_or_insert_with(|| {
+                    format!("sagactl participant resume {participant} --reason \"…\"")
+                });
+                format!("{by} has paused it ({reason})")
+            }
+            Obstacle::Failing { next_trial } => {
+                command.get_or_insert_with(|| format!("sagactl participant list {participant}"));
+                next.push(NextMove {
+                    what: format!("a trial call of participant {participant}, by a saga that waits for it"),
+                    step: String::new(),
+                    phase: None,
+                    at: next_trial,
+                });
+                "it failed the latest calls, so they are held back and cost no attempts".to_owned()
+            }
+            Obstacle::LongLine => "too many calls wait for it already".to_owned(),
+        };
+        lines.push(format!("Waiting for participant {participant}: {why}."));
     }
-    Explanation { lines, next: next_moves(saga, &owed), suggested_command: suggested_command(saga, limit) }
+    Explanation { lines, next, suggested_command: command }
 }
 
 fn headline(saga: &Saga) -> String {

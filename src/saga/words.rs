@@ -181,7 +181,8 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What is known after a call: exactly four cases, and for a probe that there is none to ask.
+/// What is known after a call: exactly four cases, for a probe that there is none to ask, and for a
+/// call that was never made that it was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The effect happened. For a probe: it exists.
@@ -192,6 +193,8 @@ pub enum Outcome {
     Pending(Option<Duration>),
     /// No definite answer, and why, for people.
     Unknown(String),
+    /// The call surely never left the daemon, and why, for people. It costs no budget.
+    Unsent(String),
     /// Only for a probe: the participant has none.
     Unsupported,
 }

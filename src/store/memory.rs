@@ -21,10 +21,11 @@ use super::order::{Window, place_key};
 use super::packed::PackedId;
 use super::{
     Counters, Fence, ListQuery, LockTicket, LockWrite, OpenCursor, OpenPage, Receipt, SagaWrite, Store,
-    StoreError, StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
+    StoreError, StoreIdentity, StoreStats, StoredDefinition, StoredPause, StoredRegistration, StoredSaga,
+    Summary,
 };
 use crate::saga::event::Fact;
-use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
+use crate::saga::ids::{DefinitionName, ParticipantName, SagaId, Timestamp, Version};
 
 /// A way for the next commit to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,7 @@ struct Kept {
     tickets: BTreeMap<u64, LockTicket>,
     definitions: BTreeMap<(DefinitionName, Version), StoredDefinition>,
     registrations: BTreeMap<String, StoredRegistration>,
+    pauses: BTreeMap<ParticipantName, StoredPause>,
     outbox_records: usize,
 }
 
@@ -429,6 +431,22 @@ impl Store for MemoryStore {
 
     fn registrations(&self) -> BoxFuture<'_, Result<Vec<StoredRegistration>, StoreError>> {
         answer(self.read(|kept| Ok(kept.registrations.values().cloned().collect())))
+    }
+
+    fn put_pause(&self, pause: StoredPause) -> BoxFuture<'_, Result<(), StoreError>> {
+        answer(self.write(|kept| {
+            kept.pauses.insert(pause.participant.clone(), pause);
+        }))
+    }
+
+    fn delete_pause(&self, participant: &ParticipantName) -> BoxFuture<'_, Result<(), StoreError>> {
+        answer(self.write(|kept| {
+            kept.pauses.remove(participant);
+        }))
+    }
+
+    fn pauses(&self) -> BoxFuture<'_, Result<Vec<StoredPause>, StoreError>> {
+        answer(self.read(|kept| Ok(kept.pauses.values().cloned().collect())))
     }
 
     fn lock_tickets(&self) -> BoxFuture<'_, Result<Vec<LockTicket>, StoreError>> {

@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 
 use crate::saga::event::Fact;
-use crate::saga::ids::{DefinitionName, Digest, LockKey, SagaId, Timestamp, Version};
+use crate::saga::ids::{DefinitionName, Digest, LockKey, ParticipantName, SagaId, Timestamp, Version};
 use crate::saga::words::{Failure, SagaStatus};
 
 /// What every store can do. All methods may be called from many tasks at once.
@@ -83,6 +83,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// All stored registrations.
     fn registrations(&self) -> BoxFuture<'_, Result<Vec<StoredRegistration>, StoreError>>;
+
+    /// Stores durably that a participant is paused, in place of what was stored of it.
+    fn put_pause(&self, pause: StoredPause) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Forgets that a participant is paused.
+    fn delete_pause(&self, participant: &ParticipantName) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// All paused participants.
+    fn pauses(&self) -> BoxFuture<'_, Result<Vec<StoredPause>, StoreError>>;
 
     /// All lock tickets, by ticket number.
     fn lock_tickets(&self) -> BoxFuture<'_, Result<Vec<LockTicket>, StoreError>>;
@@ -275,6 +284,19 @@ pub struct StoredRegistration {
     pub registration_id: String,
     /// The registration, encoded by the participant room.
     pub body: Vec<u8>,
+}
+
+/// A participant that an operator has paused, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPause {
+    /// Who is not to be called.
+    pub participant: ParticipantName,
+    /// Why, for people.
+    pub reason: String,
+    /// Who said so, for people.
+    pub actor: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// Figures of a store.

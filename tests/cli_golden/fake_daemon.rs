@@ -254,6 +254,25 @@ impl OperationsService for Services {
         Ok(Response::new(proto::RepairResponse { plan: vec![call], saga: Some(saga) }))
     }
 
+    async fn pause_participant(
+        &self,
+        request: Request<proto::PauseParticipantRequest>,
+    ) -> Answer<proto::PauseParticipantResponse> {
+        let proto::PauseParticipantRequest { participant: name, reason, actor } = request.into_inner();
+        let pause = proto::ParticipantPause { reason, actor, since: Some(BEGAN) };
+        let health = proto::ParticipantHealth::Healthy.into();
+        let breaker = proto::BreakerState::Closed.into();
+        let paused = proto::Participant { name, health, breaker, pause: Some(pause), ..Default::default() };
+        Ok(Response::new(proto::PauseParticipantResponse { participant: Some(paused) }))
+    }
+
+    async fn resume_participant(
+        &self,
+        _: Request<proto::ResumeParticipantRequest>,
+    ) -> Answer<proto::ResumeParticipantResponse> {
+        Err(Status::not_found("participant \"stork\" is not known"))
+    }
+
     async fn get_stats(&self, _: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {
         Err(Status::unimplemented("not in the script"))
     }

@@ -66,10 +66,13 @@ fn tell(definition: &Definition, event: &Event) -> Told {
                     .text("source", source_word(*source))
             })
         }
-        Event::StepUnknown { at, attempt, cause, elapsed, retry_at }
-        | Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at } => {
+        Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent }
+        | Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at, unsent } => {
             let told = Told { reason: cause.clone(), ..of(at, *attempt) };
-            with(told, |d| d.millis("elapsed_ms", *elapsed).some_time("retry_at", *retry_at))
+            with(told, |d| {
+                let told = d.millis("elapsed_ms", *elapsed).some_time("retry_at", *retry_at);
+                if *unsent { told.flag("unsent", true) } else { told }
+            })
         }
         Event::StepPending { at, attempt, check_at, until }
         | Event::CompensationPending { at, attempt, check_at, until } => {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::timestamp;
-use crate::engine::participants::{Health, ParticipantView, Protocol, RegistrationView, Target};
+use crate::engine::participants::{
+    Health, ParticipantView, Pause, Protocol, RegistrationView, Standing, Target,
+};
 use crate::proto;
-use crate::saga::ids::ActionName;
+use crate::saga::ids::{ActionName, Timestamp};
 
 /// A participant with its registrations.
 #[must_use]
@@ -15,10 +17,14 @@ pub fn participant(view: ParticipantView) -> proto::Participant {
         protocol: view.protocol.map_or(proto::Protocol::Unspecified, protocol).into(),
         health: health(view.health).into(),
         in_flight: view.in_flight,
-        // Calls are always let through in this version.
-        breaker: proto::BreakerState::Closed.into(),
+        breaker: breaker(view.breaker).0.into(),
         actions: view.actions.into_iter().map(action).collect(),
         registrations: view.registrations.into_iter().map(registration).collect(),
+        pause: view.pause.map(|Pause { reason, actor, since }| proto::ParticipantPause {
+            reason,
+            actor,
+            since: Some(timestamp(since)),
+        }),
     }
 }
 
@@ -28,6 +34,15 @@ fn protocol(protocol: Protocol) -> proto::Protocol {
         Protocol::Grpc => proto::Protocol::Grpc,
         Protocol::Http => proto::Protocol::Http,
         Protocol::Worker => proto::Protocol::Worker,
+    }
+}
+
+/// Whether calls go through, and when they do again.
+fn breaker(standing: Standing) -> (proto::BreakerState, Option<Timestamp>) {
+    match standing {
+        Standing::Closed => (proto::BreakerState::Closed, None),
+        Standing::Open { next_trial } => (proto::BreakerState::Open, Some(next_trial)),
+        Standing::HalfOpen => (proto::BreakerState::HalfOpen, None),
     }
 }
 
@@ -50,6 +65,7 @@ fn action((name, target): (ActionName, Arc<Target>)) -> proto::HandlerAction {
 }
 
 fn registration(view: RegistrationView) -> proto::Registration {
+    let (breaker, next_trial_at) = breaker(view.breaker);
     proto::Registration {
         registration_id: view.registration_id,
         endpoint: view.endpoint.to_string(),
@@ -60,5 +76,10 @@ fn registration(view: RegistrationView) -> proto::Registration {
         last_error: view.last_error,
         calls: view.calls,
         unknown_outcomes: view.unknown_outcomes,
+        breaker: breaker.into(),
+        next_trial_at: next_trial_at.map(timestamp),
+        calls_recent: view.calls_recent,
+        unknown_recent: view.unknown_recent,
+        openings: view.openings,
     }
 }

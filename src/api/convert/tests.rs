@@ -283,8 +283,26 @@ fn each_event_of_a_call_tells_what_it_knows() {
             ),
         ),
         (
-            Event::StepUnknown { at: pay, attempt: 3, cause: "reset".to_owned(), elapsed, retry_at: None },
+            Event::StepUnknown {
+                at: pay,
+                attempt: 3,
+                cause: "reset".to_owned(),
+                elapsed,
+                retry_at: None,
+                unsent: false,
+            },
             ("pay", 3, "", "reset", r#"{"elapsed_ms":40}"#),
+        ),
+        (
+            Event::CompensationUnknown {
+                at: pay,
+                attempt: 3,
+                cause: "not sent".to_owned(),
+                elapsed: Duration::ZERO,
+                retry_at: None,
+                unsent: true,
+            },
+            ("pay", 3, "", "not sent", r#"{"elapsed_ms":0,"unsent":true}"#),
         ),
     ]);
 }

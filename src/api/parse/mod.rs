@@ -7,6 +7,6 @@ mod saga;
 mod violations;
 
 pub use definition::{ListDefinitions, definition_version, list_definitions, next_page_token, source};
-pub use operations::{list_stuck, repair};
+pub use operations::{list_stuck, participant_act, repair};
 pub use registry::{complete_step, only_participant, register_handlers, registration_id, worker_hello};
 pub use saga::{Cancel, Start, Wait, cancel, list, saga_id, start, wait};

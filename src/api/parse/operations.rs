@@ -5,7 +5,7 @@ use crate::api::limits::{ABANDON_STEPS_MAX, ACTOR_MAX_BYTES, Limits, REASON_MAX_
 use crate::engine::error::EngineError;
 use crate::engine::request::RepairRequest;
 use crate::proto;
-use crate::saga::ids::{NAME_MAX_CHARS, StepName};
+use crate::saga::ids::{NAME_MAX_CHARS, ParticipantName, StepName};
 use crate::saga::input::{Act, Resolution};
 
 /// Longest name of a step instance: the step's name, a slash and a number.
@@ -57,6 +57,21 @@ pub fn repair(
         None => None,
     };
     bad.finish(|| Some(RepairRequest { id: id?, act: act?, actor: actor?, reason: reason?, dry_run }))
+}
+
+/// Checks an act on a participant: who it is, why, and who asks.
+pub fn participant_act(
+    participant: &str,
+    reason: String,
+    actor: String,
+    peer: &str,
+) -> Result<(ParticipantName, String, String), EngineError> {
+    let mut bad = Violations::default();
+    let participant = bad.name("participant", participant, ParticipantName::parse);
+    let reason = bad.required("reason", reason, REASON_MAX_BYTES);
+    let actor = if actor.is_empty() { peer.to_owned() } else { actor };
+    let actor = bad.text("actor", actor, ACTOR_MAX_BYTES);
+    bad.finish(|| Some((participant?, reason?, actor?)))
 }
 
 fn resolution(bad: &mut Violations, outcome: i32, output: &str, limits: &Limits) -> Option<Resolution> {

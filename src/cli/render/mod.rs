@@ -12,6 +12,7 @@ pub mod check;
 pub mod document;
 pub mod graph;
 pub mod page;
+pub mod participants;
 pub mod registry;
 pub mod repair;
 pub mod saga;

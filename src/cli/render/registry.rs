@@ -1,4 +1,4 @@
-//! Definitions and participants, for people and for programs.
+//! Definitions and registrations, for people and for programs.
 
 use std::fmt::Write as _;
 
@@ -120,97 +120,6 @@ pub fn definition(definition: &proto::Definition, page: &Page) -> String {
     told
 }
 
-/// One participant, for programs.
-#[derive(Debug, Serialize)]
-pub struct ParticipantView<'a> {
-    name: &'a str,
-    protocol: &'static str,
-    health: &'static str,
-    in_flight: u32,
-    breaker: &'static str,
-    actions: Vec<&'a str>,
-    registrations: Vec<RegistrationView<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct RegistrationView<'a> {
-    registration_id: &'a str,
-    endpoint: &'a str,
-    max_in_flight: u32,
-    in_flight: u32,
-    expires_at: Option<String>,
-    from_config: bool,
-    last_error: &'a str,
-    calls: u64,
-    unknown_outcomes: u64,
-}
-
-/// One participant, for programs.
-#[must_use]
-pub fn participant_view(participant: &proto::Participant) -> ParticipantView<'_> {
-    let registrations = participant.registrations.iter().map(|one| RegistrationView {
-        registration_id: &one.registration_id,
-        endpoint: &one.endpoint,
-        max_in_flight: one.max_in_flight,
-        in_flight: one.in_flight,
-        expires_at: text::rfc3339(one.expires_at.as_ref()),
-        from_config: one.from_config,
-        last_error: &one.last_error,
-        calls: one.calls,
-        unknown_outcomes: one.unknown_outcomes,
-    });
-    ParticipantView {
-        name: &participant.name,
-        protocol: words::protocol(participant.protocol()),
-        health: words::health(participant.health()),
-        in_flight: participant.in_flight,
-        breaker: words::breaker(participant.breaker()),
-        actions: participant.actions.iter().map(|action| action.name.as_str()).collect(),
-        registrations: registrations.collect(),
-    }
-}
-
-/// Participants, a row a registration.
-#[must_use]
-pub fn participants(participants: &[proto::Participant], page: &Page) -> String {
-    if participants.is_empty() {
-        return "no participants\n".to_owned();
-    }
-    let mut rows = Vec::new();
-    for participant in participants {
-        let actions: Vec<_> = participant.actions.iter().map(|action| action.name.as_str()).collect();
-        let row = |endpoint: Cell, load: String, expires: String, error: &str| {
-            vec![
-                Cell::of(&participant.name),
-                Cell::toned(words::health(participant.health()), words::health_tone(participant.health())),
-                Cell::of(words::breaker(participant.breaker())),
-                endpoint,
-                Cell::of(load),
-                Cell::of(expires),
-                Cell::of(actions.join(" ")),
-                Cell::toned(error, Tone::Bad),
-            ]
-        };
-        if participant.registrations.is_empty() {
-            rows.push(row(Cell::of(""), String::new(), String::new(), ""));
-        }
-        for one in &participant.registrations {
-            let expires = if participant.protocol() == proto::Protocol::Worker {
-                "with its stream".to_owned()
-            } else if one.from_config || one.expires_at.is_none() {
-                "never".to_owned()
-            } else {
-                text::until(one.expires_at.as_ref(), page.now)
-            };
-            let load = format!("{}/{}", one.in_flight, one.max_in_flight);
-            rows.push(row(Cell::of(&one.endpoint), load, expires, &one.last_error));
-        }
-    }
-    let heads =
-        ["PARTICIPANT", "HEALTH", "BREAKER", "ENDPOINT", "IN FLIGHT", "EXPIRES", "ACTIONS", "LAST ERROR"];
-    lay_out(page, &heads, rows)
-}
-
 /// A registration that was made, for programs.
 #[derive(Debug, Serialize)]
 pub struct RegisteredView<'a> {
@@ -241,11 +150,5 @@ mod tests {
     #[test]
     fn a_definition_as_json() {
         insta::assert_snapshot!(document::json(&definition_view(&sample::definition())));
-    }
-
-    #[test]
-    fn participants_with_and_without_registrations() {
-        let page = Page { width: None, ..narrow_page() };
-        insta::assert_snapshot!(drawn(&participants(&sample::participants(), &page)));
     }
 }

@@ -7,8 +7,8 @@ use prost_types::{Duration, Timestamp};
 use crate::proto::{
     Block, BreakerState, CompensationStatus, Definition, DefinitionCount, DefinitionStep, Direction,
     ExplainResponse, Failure, GetStatsResponse, HandlerAction, Latency, NextMove, Participant,
-    ParticipantHealth, PlannedCall, Protocol, QueueDepth, Registration, RepairResponse, Saga, SagaEvent,
-    SagaStatus, StatusCount, Step, StepKind, StepStatus, StoreStats, StuckItem,
+    ParticipantHealth, ParticipantPause, PlannedCall, Protocol, QueueDepth, Registration, RepairResponse,
+    Saga, SagaEvent, SagaStatus, StatusCount, Step, StepKind, StepStatus, StoreStats, StuckItem,
 };
 
 /// When the samples began: 2026-01-01T00:00:00Z.
@@ -277,7 +277,18 @@ pub fn participants() -> Vec<Participant> {
         in_flight: 3,
         expires_at: at(630_000),
         calls: 120,
+        breaker: BreakerState::Closed.into(),
+        calls_recent: 20,
         ..Registration::default()
+    };
+    let failing = Registration {
+        in_flight: 0,
+        breaker: BreakerState::Open.into(),
+        next_trial_at: at(630_000),
+        calls_recent: 40,
+        unknown_recent: 31,
+        last_error: "connect to http://127.0.0.1:9003: connection refused".to_owned(),
+        ..registration("r-3", 9_003)
     };
     let from_config = Registration { from_config: true, expires_at: None, ..registration("r-2", 9_002) };
     vec![
@@ -289,12 +300,26 @@ pub fn participants() -> Vec<Participant> {
             breaker: BreakerState::Closed.into(),
             actions: vec![action("deduct"), action("restore")],
             registrations: vec![registration("r-1", 9_001), from_config],
+            pause: None,
         },
         Participant {
             name: "card".to_owned(),
             protocol: Protocol::Sagad.into(),
-            health: ParticipantHealth::Absent.into(),
+            health: ParticipantHealth::Down.into(),
             breaker: BreakerState::Open.into(),
+            actions: vec![action("charge")],
+            registrations: vec![failing],
+            ..Participant::default()
+        },
+        Participant {
+            name: "point".to_owned(),
+            health: ParticipantHealth::Absent.into(),
+            breaker: BreakerState::Closed.into(),
+            pause: Some(ParticipantPause {
+                reason: "the ledger is being moved".to_owned(),
+                actor: "mia".to_owned(),
+                since: at(0),
+            }),
             ..Participant::default()
         },
     ]

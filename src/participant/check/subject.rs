@@ -138,7 +138,7 @@ impl Subject {
             let wait = match &outcome {
                 Outcome::Done(_) | Outcome::Refused(_) | Outcome::Unsupported => return outcome,
                 Outcome::Pending(after) => after.unwrap_or(pause).clamp(PAUSE_MIN, PAUSE_MAX),
-                Outcome::Unknown(_) => pause,
+                Outcome::Unknown(_) | Outcome::Unsent(_) => pause,
             };
             if watch.elapsed() + wait > self.plan.patience {
                 return outcome;
@@ -270,7 +270,7 @@ pub(super) fn told(outcome: &Outcome) -> String {
         Outcome::Refused(refusal) => format!("refused {}: {}", refusal.code, refusal.message),
         Outcome::Pending(None) => "pending".to_owned(),
         Outcome::Pending(Some(after)) => format!("pending, look again in {after:?}"),
-        Outcome::Unknown(cause) => format!("unknown: {cause}"),
+        Outcome::Unknown(cause) | Outcome::Unsent(cause) => format!("unknown: {cause}"),
         Outcome::Unsupported => "there is no probe".to_owned(),
     }
 }

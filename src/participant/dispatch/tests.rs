@@ -16,6 +16,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::participant::breaker::{FAILS_ALONE, FAILS_IN_A_ROW, OPEN_FIRST};
 use crate::participant::handlers::Handlers;
 use crate::participant::handlers::tests::claim;
 use crate::participant::listing::Health;
@@ -372,11 +373,17 @@ async fn a_server_that_is_gone_is_unknown_until_it_is_back() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     town.register(&format!("http://{address}"), 0).await;
-    for _ in 0..3 {
+    for last in 1..=FAILS_IN_A_ROW {
+        if last == FAILS_IN_A_ROW {
+            town.clock.advance(FAILS_ALONE);
+        }
         assert!(town.unknown().await.starts_with("UNAVAILABLE"));
     }
     assert_eq!(town.participants.registry().list(None)[0].health, Health::Down);
+    let turned_back = Outcome::Unsent("not sent: participant stock failed the latest calls".to_owned());
+    assert_eq!(town.call(Phase::Action).await, turned_back);
 
+    town.clock.advance(OPEN_FIRST);
     let listener = TcpListener::bind(address).await.unwrap();
     let fake = ParticipantServiceServer::new(FakeParticipant::new(Manner::Refused));
     let stop = town.tasks.stopping();
@@ -389,7 +396,7 @@ async fn a_server_that_is_gone_is_unknown_until_it_is_back() {
         }
     });
     assert!(matches!(town.call(Phase::Action).await, Outcome::Refused(_)));
-    assert_eq!(town.participants.registry().list(None)[0].health, Health::Healthy);
+    assert_eq!(town.participants.registry().list(None)[0].health, Health::Degraded);
 }
 
 #[tokio::test]
@@ -463,7 +470,8 @@ async fn nobody_is_called_after_the_registration_ran_out() {
     let stock = ParticipantName::parse("stock").unwrap();
     let deduct = ActionName::parse("deduct").unwrap();
     assert!(!town.participants.can_call(&stock, &deduct));
-    assert_eq!(town.unknown().await, "not sent: participant stock has no live registration");
+    let unsent = Outcome::Unsent("not sent: participant stock has no live registration".to_owned());
+    assert_eq!(town.call(Phase::Action).await, unsent);
     assert_eq!(*fake.arrived.borrow(), 1);
 }
 
@@ -474,5 +482,5 @@ async fn an_action_that_nobody_offers_is_named() {
     let mut call = outgoing(Phase::Action, PATIENT);
     call.duty.action = ActionName::parse("count").unwrap();
     let outcome = town.participants.call(call).await;
-    assert_eq!(outcome, Outcome::Unknown("not sent: participant stock has no action count".to_owned()));
+    assert_eq!(outcome, Outcome::Unsent("not sent: participant stock has no action count".to_owned()));
 }

@@ -176,6 +176,7 @@ mod tests {
             Outcome::Refused(_) => "refused",
             Outcome::Pending(_) => "pending",
             Outcome::Unknown(_) => "unknown",
+            Outcome::Unsent(_) => "unsent",
             Outcome::Unsupported => "unsupported",
         }
     }

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
-use crate::participant::handlers::Endpoint;
 use crate::participant::handlers::tests::{claim, handlers};
 use crate::participant::listing::Health;
 use crate::participant::roster::{LINE_LONG, LINE_SLOW, WAITING_PARK};
@@ -227,32 +226,6 @@ async fn those_in_line_are_turned_away_when_nobody_is_left_to_call() {
     assert!(poll_once(&mut next).await.is_none());
     drop(running);
     assert!(poll_once(&mut next).await.is_some());
-}
-
-#[tokio::test]
-async fn a_failing_registration_is_passed_over_until_its_trial() {
-    let (clock, registry) = fresh();
-    register(&registry, handlers("stock", STOCK, &["deduct"])).await;
-    register(&registry, handlers("stock", STOCK_TOO, &["deduct"])).await;
-    let (stock, deduct) = (stock(), action("deduct"));
-    let bad = Endpoint::parse(STOCK).unwrap();
-    let next = async || {
-        let slot = registry.slot(&stock, &deduct).await.unwrap();
-        let endpoint = slot.grant.endpoint.clone();
-        slot.finish(if endpoint == bad { Verdict::Unknown("gone".into()) } else { Verdict::Answered });
-        endpoint
-    };
-    for _ in 0..6 {
-        next().await;
-    }
-    assert_eq!(registry.list(None)[0].health, Health::Degraded);
-    assert_eq!(registry.list(None)[0].registrations[0].last_error, "gone");
-    for _ in 0..10 {
-        assert_ne!(next().await, bad);
-    }
-    clock.advance(Duration::from_secs(6));
-    let tried: Vec<_> = [next().await, next().await, next().await, next().await].into();
-    assert_eq!(tried.iter().filter(|endpoint| **endpoint == bad).count(), 1);
 }
 
 #[tokio::test]

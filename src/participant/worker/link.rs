@@ -23,7 +23,7 @@ use crate::proto::worker_step::Call as Request;
 use crate::proto::{OpenWorkerResponse, WorkerOutcome, WorkerStep, WorkerWelcome};
 use crate::saga::ids::Timestamp;
 use crate::saga::json::Json;
-use crate::saga::words::Phase;
+use crate::saga::words::{Outcome, Phase};
 
 /// What a step weighs beside its documents, in bytes: ids, keys, labels of the usual size.
 const STEP_BYTES: usize = 1_024;
@@ -152,9 +152,10 @@ impl Link {
     /// Puts a call in line to be written.
     ///
     /// # Errors
-    /// Why it cannot be sent.
-    pub(super) fn place(&self, outgoing: Outgoing, now: Timestamp) -> Result<Placed<'_>, String> {
-        let weight = weight(&outgoing)?;
+    /// What is known of a call that cannot be sent.
+    pub(super) fn place(&self, outgoing: Outgoing, now: Timestamp) -> Result<Placed<'_>, Outcome> {
+        // No worker takes it: that uses up its attempts.
+        let weight = weight(&outgoing).map_err(Outcome::Unknown)?;
         let request = match outgoing.duty.phase {
             Phase::Action => Request::Execute(execute(outgoing, now)),
             Phase::Compensation => Request::Compensate(compensate(outgoing, now)),
@@ -164,7 +165,7 @@ impl Link {
         let alive = Stopwatch::start();
         let mut state = self.state.lock();
         if let Some(end) = &state.end {
-            return Err(format!("not sent: {} is gone: {}", state.endpoint, end.cause));
+            return Err(Outcome::Unsent(format!("not sent: {} is gone: {}", state.endpoint, end.cause)));
         }
         state.last_id += 1;
         let call_id = state.last_id;

@@ -268,7 +268,7 @@ async fn a_stream_that_drops_makes_its_steps_unknown_at_once() {
     assert_eq!(cause(call.await.unwrap()), "no answer: worker:one is gone: its connection broke");
     assert!(!town.can_call());
     let again = town.call(PATIENT).await.unwrap();
-    assert!(cause(again).contains("not sent"));
+    assert!(matches!(again, Outcome::Unsent(_)));
 
     let mut changes = town.registry().changes();
     changes.mark_unchanged();
@@ -505,7 +505,7 @@ async fn a_seat_that_is_never_served_is_given_back() {
         tokio::task::yield_now().await;
     }
     drop(seat);
-    assert!(cause(call.await.unwrap()).starts_with("not sent"));
+    assert!(matches!(call.await.unwrap(), Outcome::Unsent(_)));
     assert!(!town.can_call());
 }
 

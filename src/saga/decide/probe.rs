@@ -40,7 +40,8 @@ pub(super) fn start_probe(draft: &mut Draft<'_>, at: InstanceRef) -> bool {
 pub(super) fn leave_unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
     let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
     let cause = cause.to_owned();
-    draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at: None });
+    let (elapsed, retry_at, unsent) = (Duration::ZERO, None, false);
+    draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
 }
 
 /// A probe's answer. An answer to a question nobody asks any more changes nothing.
@@ -73,7 +74,8 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
             without_a_probe(draft, reply.at, &why);
         }
         Outcome::Pending(_) => leave_unknown(draft, reply.at, "the participant is still working"),
-        Outcome::Unknown(cause) => match why {
+        // A question that was not asked has no answer either.
+        Outcome::Unknown(cause) | Outcome::Unsent(cause) => match why {
             ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, reply.at, &doubt),
             ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, reply.at, cause),
             ProbeWhy::Pending => {

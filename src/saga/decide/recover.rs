@@ -22,16 +22,17 @@ pub(super) fn recovered(draft: &mut Draft<'_>) {
     for at in in_flight(draft, |i| matches!(i.action, Action::Running)) {
         let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
         let retry_at = (draft.saga.stage != Stage::Backward).then_some(draft.ctx.now);
-        let cause = LOST.to_owned();
-        draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
+        let (cause, elapsed, unsent) = (LOST.to_owned(), Duration::ZERO, false);
+        draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
     }
     for at in in_flight(draft, |i| matches!(i.action, Action::Probing { .. })) {
         ask_again(draft, at);
     }
     for at in in_flight(draft, |i| matches!(i.compensation, Compensation::Running)) {
         let attempt = draft.instance(at).map_or(0, |i| i.undo_tries.attempt);
-        let (cause, retry_at) = (LOST.to_owned(), Some(draft.ctx.now));
-        draft.record(Event::CompensationUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
+        let (cause, elapsed, unsent) = (LOST.to_owned(), Duration::ZERO, false);
+        let retry_at = Some(draft.ctx.now);
+        draft.record(Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at, unsent });
     }
 }
 
@@ -51,8 +52,9 @@ fn ask_again(draft: &mut Draft<'_>, at: InstanceRef) {
     let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
     match why {
         ProbeWhy::BeforeBlock(_) => {
-            let (cause, retry_at) = (LOST.to_owned(), Some(draft.ctx.now));
-            draft.record(Event::StepUnknown { at, attempt, cause, elapsed: Duration::ZERO, retry_at });
+            let (cause, elapsed, unsent) = (LOST.to_owned(), Duration::ZERO, false);
+            let retry_at = Some(draft.ctx.now);
+            draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
         }
         ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
         ProbeWhy::Pending => super::reply::wait_for_it(draft, at, attempt, Duration::ZERO),

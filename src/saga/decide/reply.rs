@@ -65,6 +65,9 @@ pub(super) fn action_replied(draft: &mut Draft<'_>, reply: &Reply) {
         (Standing::Open, Outcome::Unknown(cause)) if is_latest && is_running => {
             unknown(draft, reply.at, cause);
         }
+        (Standing::Open, Outcome::Unsent(cause)) if is_latest && is_running => {
+            unsent(draft, reply.at, cause);
+        }
         (Standing::Open, Outcome::Unsupported) if is_latest && is_running => {
             unknown(draft, reply.at, "the participant does not serve this call");
         }
@@ -240,10 +243,24 @@ fn unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
     };
     let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
     let retry_at = delay.map(|delay| draft.ctx.now + delay);
-    draft.record(Event::StepUnknown { at, attempt, cause: cause.to_owned(), elapsed, retry_at });
+    let (cause_kept, unsent) = (cause.to_owned(), false);
+    draft.record(Event::StepUnknown { at, attempt, cause: cause_kept, elapsed, retry_at, unsent });
     if retry_at.is_none() {
         unknown_for_good(draft, at, cause);
     }
+}
+
+/// The attempt never left the daemon: it costs nothing, and is due again at once. On the way back it
+/// is not made again.
+fn unsent(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
+    let Some(instance) = draft.instance(at) else { return };
+    let attempt = instance.tries.attempt;
+    if instance.tries.is_a_check && draft.saga.stage != Stage::Backward {
+        return wait_for_it(draft, at, attempt, Duration::ZERO);
+    }
+    let retry_at = (draft.saga.stage != Stage::Backward).then_some(draft.ctx.now);
+    let (cause, elapsed, unsent) = (cause.to_owned(), Duration::ZERO, true);
+    draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
 }
 
 /// What follows when a step stays unknown: a compensatable one is undone, the others wait for an

@@ -27,12 +27,17 @@ pub(super) fn compensation_replied(draft: &mut Draft<'_>, reply: &Reply) {
         Outcome::Done(output) => done(draft, reply.at, reply.attempt, output.clone(), Source::Reply),
         Outcome::Refused(refusal) if is_latest && !is_blocked => refused(draft, reply.at, refusal),
         Outcome::Unknown(cause) if is_latest && is_running => unknown(draft, reply.at, cause),
+        Outcome::Unsent(cause) if is_latest && is_running => unsent(draft, reply.at, cause),
         Outcome::Unsupported if is_latest && is_running => {
             unknown(draft, reply.at, "the participant does not serve this call");
         }
         Outcome::Pending(check_after) if is_latest && is_running => pending(draft, reply.at, *check_after),
         // A refusal or a doubt about an earlier attempt, or while an operator is asked already.
-        Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::Unsupported | Outcome::Pending(_) => {}
+        Outcome::Refused(_)
+        | Outcome::Unknown(_)
+        | Outcome::Unsent(_)
+        | Outcome::Unsupported
+        | Outcome::Pending(_) => {}
     }
 }
 
@@ -97,11 +102,26 @@ fn unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
     let policy = draft.saga.compensation_call(at).map(|call| &call.retry);
     let delay = policy.and_then(|policy| next_delay(policy, &tries, &key));
     let retry_at = delay.map(|delay| draft.ctx.now + delay);
-    let (attempt, cause) = (tries.attempt, cause.to_owned());
-    draft.record(Event::CompensationUnknown { at, attempt, cause: cause.clone(), elapsed, retry_at });
+    let (attempt, kept, unsent) = (tries.attempt, cause.to_owned(), false);
+    draft.record(Event::CompensationUnknown { at, attempt, cause: kept, elapsed, retry_at, unsent });
     if retry_at.is_none() {
         draft.block(at, Phase::Compensation, format!("no definite answer: {cause}"));
     }
+}
+
+/// The attempt never left the daemon: it costs nothing, and is due again at once.
+fn unsent(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
+    let Some(instance) = draft.instance(at) else { return };
+    let (now, tries) = (draft.ctx.now, &instance.undo_tries);
+    let attempt = tries.attempt;
+    if let (true, Some(until)) = (tries.is_a_check, tries.pending_until) {
+        if now >= until {
+            return pending_is_over(draft, at);
+        }
+        return draft.record(Event::CompensationPending { at, attempt, check_at: now, until });
+    }
+    let (cause, elapsed, retry_at, unsent) = (cause.to_owned(), Duration::ZERO, Some(now), true);
+    draft.record(Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at, unsent });
 }
 
 fn pending(draft: &mut Draft<'_>, at: InstanceRef, check_after: Option<Duration>) {
@@ -126,6 +146,7 @@ pub(super) fn pending_is_over(draft: &mut Draft<'_>, at: InstanceRef) {
         cause: cause.clone(),
         elapsed: Duration::ZERO,
         retry_at: None,
+        unsent: false,
     });
     draft.block(at, Phase::Compensation, format!("no definite answer: {cause}"));
 }

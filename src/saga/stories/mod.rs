@@ -206,6 +206,7 @@ impl Story {
                     "big" => Outcome::Done(big()),
                     "refuse" => Outcome::Refused(refusal()),
                     "lose" => Outcome::Unknown("no answer".to_owned()),
+                    "unsent" => Outcome::Unsent("not sent".to_owned()),
                     "delay" => Outcome::Pending(None),
                     "hurry" => Outcome::Pending(Some(Duration::ZERO)),
                     "unsupported" => Outcome::Unsupported,

@@ -44,6 +44,10 @@ fn tell(saga: &Saga, fact: &Fact) -> String {
         Event::StepFailed { retry_at, refusal, .. } => {
             format!("{name} refused {}{}", refusal.code, again(retry_at))
         }
+        Event::StepUnknown { retry_at, unsent: true, .. } => format!("{name} unsent{}", again(retry_at)),
+        Event::CompensationUnknown { retry_at, unsent: true, .. } => {
+            format!("undo {name} unsent{}", again(retry_at))
+        }
         Event::StepUnknown { retry_at, .. } => format!("{name} unknown{}", again(retry_at)),
         Event::StepPending { check_at, .. } => {
             format!("{name} pending, look in {}ms", check_at.since(fact.at).as_millis())

@@ -124,6 +124,64 @@ fn who_cannot_be_reached_is_waited_for_without_spending_anything() {
 }
 
 #[test]
+fn a_call_that_was_never_sent_costs_neither_an_attempt_nor_time() {
+    check(
+        vec![undoable("a", &[]).with(|step| step.attempts = 2)],
+        "start       => call a 1
+         wait 9000ms => -
+         unsent a    => a unsent, again in 0ms; call a 2
+         wait 9000ms => -
+         unsent a    => a unsent, again in 0ms; call a 3
+         lose a      => a unknown, again in 100ms
+         away        => -
+         wait 9000ms => -
+         back        => call a 4
+         lose a      => a unknown; COMPENSATING UNKNOWN; undo a 1
+         wait 9000ms => -
+         unsent undo a => undo a unsent, again in 0ms; undo a 2
+         lose undo a => undo a unknown, again in 100ms",
+    );
+}
+
+#[test]
+fn a_refusal_behind_a_call_that_was_never_sent_leaves_nothing_to_undo() {
+    check(
+        vec![undoable("a", &[])],
+        "start    => call a 1
+         unsent a => a unsent, again in 0ms; call a 2
+         refuse a => a refused NO; COMPENSATING NO; COMPENSATED",
+    );
+}
+
+#[test]
+fn the_deadline_ends_what_waits_behind_a_call_that_was_never_sent() {
+    let mut blueprint = Blueprint::new(vec![undoable("a", &[])]);
+    blueprint.deadline = Some(Duration::from_secs(1));
+    check_with(
+        &blueprint,
+        "",
+        "start    => call a 1
+         away     => -
+         unsent a => a unsent, again in 0ms
+         wait 1000ms => deadline; COMPENSATING DEADLINE
+         back     => undo a 1",
+    );
+}
+
+#[test]
+fn a_look_at_a_pending_call_that_was_never_sent_is_made_again() {
+    check(
+        vec![undoable("a", &[])],
+        "start         => call a 1
+         hurry a       => a pending, look in 10ms
+         wake          => probe a 1
+         unsupported probe a => a has no probe; a pending, look in 0ms; call a 2
+         unsent a      => a pending, look in 0ms; call a 3
+         done a        => a done; COMMITTED; COMPLETED",
+    );
+}
+
+#[test]
 fn a_pause_lets_calls_end_and_starts_none() {
     check(
         vec![undoable("a", &[]), undoable("b", &[0])],

@@ -61,6 +61,7 @@ impl TryFrom<EventForm> for Event {
                 cause: f.cause,
                 elapsed: Duration::from_nanos(f.elapsed_nanos),
                 retry_at: f.retry_at.map(Timestamp),
+                unsent: f.unsent,
             },
             EventForm::StepPending(f) => Self::StepPending {
                 at: instance(f.at)?,
@@ -103,6 +104,7 @@ impl TryFrom<EventForm> for Event {
                 cause: f.cause,
                 elapsed: Duration::from_nanos(f.elapsed_nanos),
                 retry_at: f.retry_at.map(Timestamp),
+                unsent: f.unsent,
             },
             EventForm::CompensationPending(f) => Self::CompensationPending {
                 at: instance(f.at)?,

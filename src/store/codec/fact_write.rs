@@ -47,8 +47,9 @@ impl From<&Event> for EventForm {
                     source: source_number(*source),
                 })
             }
-            Event::StepUnknown { at, attempt, cause, elapsed, retry_at } => {
-                Self::StepUnknown(call_unknown(*at, *attempt, cause, *elapsed, *retry_at))
+            Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent } => {
+                let form = call_unknown(*at, *attempt, cause, *elapsed, *retry_at);
+                Self::StepUnknown(CallUnknownForm { unsent: *unsent, ..form })
             }
             Event::StepPending { at, attempt, check_at, until } => {
                 Self::StepPending(call_pending(*at, *attempt, *check_at, *until))
@@ -82,8 +83,9 @@ impl From<&Event> for EventForm {
                     refusal: Some(refusal.into()),
                 })
             }
-            Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at } => {
-                Self::CompensationUnknown(call_unknown(*at, *attempt, cause, *elapsed, *retry_at))
+            Event::CompensationUnknown { at, attempt, cause, elapsed, retry_at, unsent } => {
+                let form = call_unknown(*at, *attempt, cause, *elapsed, *retry_at);
+                Self::CompensationUnknown(CallUnknownForm { unsent: *unsent, ..form })
             }
             Event::CompensationPending { at, attempt, check_at, until } => {
                 Self::CompensationPending(call_pending(*at, *attempt, *check_at, *until))
@@ -159,6 +161,7 @@ fn call_unknown(
         cause: cause.to_owned(),
         elapsed_nanos: nanos(elapsed),
         retry_at: retry_at.map(|at| at.0),
+        unsent: false,
     }
 }
 

@@ -232,6 +232,8 @@ pub struct CallUnknownForm {
     pub elapsed_nanos: u64,
     #[prost(sint64, optional, tag = "5")]
     pub retry_at: Option<i64>,
+    #[prost(bool, tag = "6")]
+    pub unsent: bool,
 }
 
 /// A call whose participant still works.

@@ -1,4 +1,4 @@
-//! Lock tickets, definitions and registrations as stored.
+//! Lock tickets, definitions, registrations and pauses as stored.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use prost::Message;
 
 use super::fact_read::{digest, invalid};
 use super::{CodecError, decode};
-use crate::saga::ids::{DefinitionName, LockKey, SagaId, Timestamp, Version};
-use crate::store::{LockTicket, StoredDefinition, StoredRegistration};
+use crate::saga::ids::{DefinitionName, LockKey, ParticipantName, SagaId, Timestamp, Version};
+use crate::store::{LockTicket, StoredDefinition, StoredPause, StoredRegistration};
 
 #[derive(Clone, PartialEq, Message)]
 struct TicketForm {
@@ -41,6 +41,18 @@ struct RegistrationForm {
     registration_id: String,
     #[prost(bytes = "vec", tag = "2")]
     body: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PauseForm {
+    #[prost(string, tag = "1")]
+    participant: String,
+    #[prost(string, tag = "2")]
+    reason: String,
+    #[prost(string, tag = "3")]
+    actor: String,
+    #[prost(sint64, tag = "4")]
+    since: i64,
 }
 
 /// A lock ticket as bytes.
@@ -104,6 +116,29 @@ pub fn decode_registration(bytes: &[u8]) -> Result<StoredRegistration, CodecErro
     Ok(StoredRegistration { registration_id: form.registration_id, body: form.body })
 }
 
+/// A pause as bytes.
+#[must_use]
+pub fn encode_pause(pause: &StoredPause) -> Vec<u8> {
+    PauseForm {
+        participant: pause.participant.to_string(),
+        reason: pause.reason.clone(),
+        actor: pause.actor.clone(),
+        since: pause.since.0,
+    }
+    .encode_to_vec()
+}
+
+/// Reads back what [`encode_pause`] wrote.
+pub fn decode_pause(bytes: &[u8]) -> Result<StoredPause, CodecError> {
+    let form: PauseForm = decode("a pause", bytes)?;
+    Ok(StoredPause {
+        participant: ParticipantName::parse(&form.participant).map_err(invalid)?,
+        reason: form.reason,
+        actor: form.actor,
+        since: Timestamp(form.since),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples;
@@ -129,5 +164,15 @@ mod tests {
     fn a_registration_reads_back_as_it_was_written() {
         let registration = StoredRegistration { registration_id: "r-1".into(), body: vec![0, 1, 255] };
         assert_eq!(decode_registration(&encode_registration(&registration)).unwrap(), registration);
+    }
+    #[test]
+    fn a_pause_reads_back_as_it_was_written() {
+        let pause = StoredPause {
+            participant: ParticipantName::parse("stock").unwrap(),
+            reason: "schema change".into(),
+            actor: "mia".into(),
+            since: Timestamp(-7),
+        };
+        assert_eq!(decode_pause(&encode_pause(&pause)).unwrap(), pause);
     }
 }

@@ -92,7 +92,14 @@ pub fn one_fact_of_each() -> Vec<Fact> {
             retry_at: Some(time),
             source: Source::Probe,
         },
-        Event::StepUnknown { at, attempt: 2, cause: "timeout".into(), elapsed, retry_at: None },
+        Event::StepUnknown {
+            at,
+            attempt: 2,
+            cause: "timeout".into(),
+            elapsed,
+            retry_at: None,
+            unsent: false,
+        },
         Event::StepPending { at, attempt: 2, check_at: time, until: time },
         Event::StepProbed { at, probe: 1, epoch: 0, input: None },
         Event::ProbeUnsupported { at },
@@ -106,7 +113,14 @@ pub fn one_fact_of_each() -> Vec<Fact> {
         Event::CompensationStarted { at, attempt: 1, epoch: 5, input: Some(CallInput::Action) },
         Event::CompensationDone { at, attempt: 1, output: json("true"), source: Source::Token },
         Event::CompensationRefused { at, attempt: 1, refusal: refusal() },
-        Event::CompensationUnknown { at, attempt: 1, cause: "reset".into(), elapsed, retry_at: Some(time) },
+        Event::CompensationUnknown {
+            at,
+            attempt: 1,
+            cause: "reset".into(),
+            elapsed,
+            retry_at: Some(time),
+            unsent: false,
+        },
         Event::CompensationPending { at, attempt: 1, check_at: time, until: time },
         Event::CompensationWaived { at },
         Event::Blocked { at, phase: Phase::Compensation, reason: "refused".into() },
@@ -174,9 +188,9 @@ fn vary(event: &mut Event, number: u32, item: Option<u32>, nanos: u64, text: &st
             (*at, *attempt, *elapsed) = (place, number, Duration::from_nanos(nanos));
             text.clone_into(&mut refusal.message);
         }
-        Event::StepUnknown { at, elapsed, cause, retry_at, .. }
-        | Event::CompensationUnknown { at, elapsed, cause, retry_at, .. } => {
-            (*at, *elapsed) = (place, Duration::from_nanos(nanos));
+        Event::StepUnknown { at, elapsed, cause, retry_at, unsent, .. }
+        | Event::CompensationUnknown { at, elapsed, cause, retry_at, unsent, .. } => {
+            (*at, *elapsed, *unsent) = (place, Duration::from_nanos(nanos), nanos % 2 == 1);
             text.clone_into(cause);
             *retry_at = item.map(|item| Timestamp(-i64::from(item)));
         }

@@ -81,6 +81,10 @@ impl Census {
                 forms::decode_registration(content).map_err(|cause| wrong(&cause))?;
                 self.remember_parts(found.key, found.rows);
             }
+            Family::Pause => {
+                forms::decode_pause(content).map_err(|cause| wrong(&cause))?;
+                self.remember_parts(found.key, found.rows);
+            }
             Family::Ticket => {
                 forms::decode_ticket(content).map_err(|cause| wrong(&cause))?;
                 self.remember_parts(found.key, found.rows);

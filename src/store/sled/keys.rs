@@ -8,6 +8,7 @@
 //! | counter | definition, 0, version, status | a number | open |
 //! | definition | name, 0, version | the definition | open |
 //! | registration | its id, 0 | the registration | open |
+//! | pause | the participant's name, 0 | who paused it, and why | open |
 //! | ticket | its number | the lock ticket | open |
 //! | deleting | id | nothing | open: what is being deleted from the history |
 //! | saga | id, first sequence | a record of its journal | both, same bytes |
@@ -15,7 +16,7 @@
 //! | place | status, created at, id | its definition's name | history |
 //! | ended | ended at, id | nothing | history |
 
-use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
+use crate::saga::ids::{DefinitionName, ParticipantName, SagaId, Timestamp, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::codec::frame::PART_BYTES;
 use crate::store::codec::summary::{status_number, status_of};
@@ -35,10 +36,13 @@ pub enum Family {
     Known = 7,
     Place = 8,
     Ended = 9,
+    Pause = 10,
 }
 
-/// How many families there are.
-pub const FAMILIES: usize = 10;
+/// How many families there are. Each is numbered for ever, and others are only added behind them.
+pub const FAMILIES: usize = 11;
+/// How many there were at first.
+pub const FAMILIES_AT_FIRST: usize = 10;
 
 impl Family {
     pub const ALL: [Family; FAMILIES] = [
@@ -52,6 +56,7 @@ impl Family {
         Family::Known,
         Family::Place,
         Family::Ended,
+        Family::Pause,
     ];
 
     /// The family of a key; `None` when no version ever wrote such a key.
@@ -77,6 +82,7 @@ impl Family {
             Family::Known => "id index",
             Family::Place => "list index",
             Family::Ended => "end index",
+            Family::Pause => "pause",
         }
     }
 }
@@ -126,6 +132,10 @@ pub fn definition(name: &DefinitionName, version: Version) -> Vec<u8> {
 
 pub fn registration(registration_id: &str) -> Vec<u8> {
     key(Family::Registration, &[registration_id.as_bytes(), &[0]])
+}
+
+pub fn pause(participant: &ParticipantName) -> Vec<u8> {
+    key(Family::Pause, &[participant.as_str().as_bytes(), &[0]])
 }
 
 pub fn ticket(number: u64) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/lock       held by the process that has the store open
 //! <dir>/marker     what the databases must at least contain, see `marker.rs`
-//! <dir>/open/      open sagas, locks, definitions, registrations, counters
+//! <dir>/open/      open sagas, locks, definitions, registrations, pauses, counters
 //! <dir>/history/   ended sagas
 //! <dir>/ballast    room to be had when the disk is full, see `disk.rs`
 //!
@@ -75,14 +75,15 @@ pub use verify::{Problem, VerifyReport, verify};
 use super::checks::{SAGA_BYTES_MAX, check_batch, check_size};
 use super::codec::CodecError;
 use super::codec::records::{
-    decode_definition, decode_registration, decode_ticket, encode_definition, encode_registration,
+    decode_definition, decode_pause, decode_registration, decode_ticket, encode_definition, encode_pause,
+    encode_registration,
 };
 use super::{
     Counters, Fence, ListQuery, LockTicket, OpenCursor, OpenPage, Receipt, SagaWrite, Store, StoreError,
-    StoreIdentity, StoreStats, StoredDefinition, StoredRegistration, StoredSaga, Summary,
+    StoreIdentity, StoreStats, StoredDefinition, StoredPause, StoredRegistration, StoredSaga, Summary,
 };
 use crate::saga::event::Fact;
-use crate::saga::ids::{SagaId, Timestamp};
+use crate::saga::ids::{ParticipantName, SagaId, Timestamp};
 use crate::saga::words::SagaStatus;
 use crate::tasks;
 use error::panic_text;
@@ -525,6 +526,20 @@ impl Store for SledStore {
 
     fn registrations(&self) -> BoxFuture<'_, Result<Vec<StoredRegistration>, StoreError>> {
         Box::pin(self.all_records(Family::Registration, decode_registration))
+    }
+
+    fn put_pause(&self, pause: StoredPause) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (key, content) = (keys::pause(&pause.participant), encode_pause(&pause));
+        Box::pin(self.ask(move |reply| Request::Put { family: Family::Pause, key, content, reply }))
+    }
+
+    fn delete_pause(&self, participant: &ParticipantName) -> BoxFuture<'_, Result<(), StoreError>> {
+        let key = keys::pause(participant);
+        Box::pin(self.ask(move |reply| Request::Delete { family: Family::Pause, key, reply }))
+    }
+
+    fn pauses(&self) -> BoxFuture<'_, Result<Vec<StoredPause>, StoreError>> {
+        Box::pin(self.all_records(Family::Pause, decode_pause))
     }
 
     fn lock_tickets(&self) -> BoxFuture<'_, Result<Vec<LockTicket>, StoreError>> {

@@ -3,12 +3,12 @@
 use super::write::{end, id, start, start_of, step, then, ticket};
 use super::{Bench, commit, try_commit, write};
 use crate::saga::event::Event;
-use crate::saga::ids::{SagaId, Timestamp};
+use crate::saga::ids::{ParticipantName, SagaId, Timestamp};
 use crate::saga::json::Json;
 use crate::saga::words::SagaStatus;
 use crate::store::checks::SAGA_BYTES_MAX;
 use crate::store::codec::samples;
-use crate::store::{FAR_WAKE, Fence, LockWrite, SagaWrite, StoreError, StoredRegistration};
+use crate::store::{FAR_WAKE, Fence, LockWrite, SagaWrite, StoreError, StoredPause, StoredRegistration};
 
 /// What the store must give back for these writes of one saga.
 async fn assert_holds(bench: &impl Bench, writes: &[&SagaWrite]) {
@@ -377,6 +377,25 @@ pub(crate) async fn registrations_are_kept<B: Bench>() {
     bench.store().delete_registration("nobody").await.unwrap();
     let bench = bench.reopen().await;
     assert_eq!(bench.store().registrations().await.unwrap(), vec![registration("ab", 10)]);
+}
+
+pub(crate) async fn pauses_are_kept<B: Bench>() {
+    let bench = B::create().await;
+    let pause = |name: &str, reason: &str| StoredPause {
+        participant: ParticipantName::parse(name).unwrap(),
+        reason: reason.to_owned(),
+        actor: "mia".to_owned(),
+        since: Timestamp(1_700_000_000_000),
+    };
+    for (name, reason) in [("point", "a"), ("stock", &"long ".repeat(4_000)), ("stock", "b")] {
+        bench.store().put_pause(pause(name, reason)).await.unwrap();
+    }
+    let bench = bench.reopen().await;
+    assert_eq!(bench.store().pauses().await.unwrap(), vec![pause("point", "a"), pause("stock", "b")]);
+    bench.store().delete_pause(&ParticipantName::parse("point").unwrap()).await.unwrap();
+    bench.store().delete_pause(&ParticipantName::parse("nobody").unwrap()).await.unwrap();
+    let bench = bench.reopen().await;
+    assert_eq!(bench.store().pauses().await.unwrap(), vec![pause("stock", "b")]);
 }
 
 pub(crate) async fn old_ended_sagas_are_deleted<B: Bench>() {

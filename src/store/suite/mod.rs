@@ -56,6 +56,7 @@ macro_rules! store_suite {
             open_sagas_come_in_pages,
             definitions_are_kept,
             registrations_are_kept,
+            pauses_are_kept,
             old_ended_sagas_are_deleted,
             an_id_can_be_used_again_when_its_saga_was_deleted,
             outbox_records_are_counted,

@@ -10,6 +10,7 @@ mod fan_out;
 mod filters;
 mod forward;
 mod http;
+mod isolation;
 mod json_limits;
 mod large;
 mod lists;
