@@ -162,7 +162,7 @@ impl<'a> Reflection<'a> {
             match status.code {
                 // Whoever ends the stream for it.
                 Code::NotFound | Code::InvalidArgument | Code::Unknown => {
-                    answers.push(Err(Unlearned::NotFound))
+                    answers.push(Err(Unlearned::NotFound));
                 }
                 _ if !is_ok => return Err(Unlearned::Failed(told(&status))),
                 _ if answers.len() == had => {
