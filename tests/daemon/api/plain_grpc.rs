@@ -95,6 +95,7 @@ async fn a_saga_runs_over_a_service_that_knows_nothing_of_it() -> Result<()> {
     let seen = sample.seen();
     assert_eq!(seen[0].request, json!({"plantId": "9007199254740995", "pots": 2}));
     assert_eq!(seen[1].request, json!({"plantId": "9007199254740993"}));
+    assert_eq!(sample.questions(), 2, "asked for its types at the registration, and once for all calls");
     Ok(())
 }
 

@@ -308,4 +308,34 @@ async fn one_endpoint_serves_many_at_once_and_is_asked_for_its_types_once() {
     });
     assert_eq!(futures::future::join_all(calls).await.len(), 100);
     assert_eq!(service.seen().len(), 100);
+    assert_eq!(service.questions(), FIRST);
+}
+
+/// Exchanges until all types of [`SHOP`] are there: the service, then what it imports.
+const FIRST: usize = 2;
+
+#[tokio::test]
+async fn types_are_asked_for_again_only_when_they_may_be_old() {
+    let service =
+        Sample::start(&compile(&SHOP), Reflects::V1, |seen| match seen.request["amount"].as_i64() {
+            Some(1) => Says::Status(Status::unimplemented("gone")),
+            Some(2) => Says::Bytes(b"\xff".to_vec()),
+            Some(3) => Says::Status(Status::unavailable("not now")),
+            _ => left(3),
+        })
+        .await;
+    let caller = Caller::of(&claim(&service.endpoint(), DEDUCT));
+    let asked_after = async |input: &str| {
+        caller.call(Phase::Action, input).await;
+        let before = service.questions();
+        caller.call(Phase::Action, "{}").await;
+        (before, service.questions())
+    };
+    assert_eq!(asked_after("{}").await, (FIRST, FIRST));
+    assert_eq!(asked_after(r#"{"amount":3}"#).await, (FIRST, FIRST));
+    assert_eq!(asked_after(r#"{"amount":1}"#).await, (FIRST, 2 * FIRST), "a method that is gone");
+    assert_eq!(asked_after(r#"{"amount":2}"#).await, (3 * FIRST, 3 * FIRST), "an answer that cannot be read");
+    assert_eq!(asked_after(r#"{"item":1}"#).await, (4 * FIRST, 4 * FIRST), "an input that does not fit");
+    caller.client.registered_again();
+    assert_eq!(asked_after("{}").await, (5 * FIRST, 5 * FIRST), "another registration");
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
@@ -63,6 +64,7 @@ pub struct Sample {
     /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    questions: Arc<AtomicUsize>,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -129,14 +131,21 @@ impl Sample {
             Reflects::V1Alpha => Routes::new(reflection.build_v1alpha().expect("reflection")),
             Reflects::No => Routes::default(),
         };
-        let routes = Routes::from(routes.into_axum_router().fallback_service(dynamic));
+        let questions = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&questions);
+        let count = axum::middleware::map_request(move |request: http::Request<axum::body::Body>| {
+            let is_question = request.uri().path().contains("ServerReflection");
+            counted.fetch_add(usize::from(is_question), Ordering::SeqCst);
+            async move { request }
+        });
+        let routes = Routes::from(routes.into_axum_router().fallback_service(dynamic).layer(count));
         let told = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             let serving = Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, told);
             serving.await.expect("the sample serves");
         });
-        Self { address, seen, stop, server }
+        Self { address, seen, questions, stop, server }
     }
 
     /// Its URL.
@@ -147,6 +156,11 @@ impl Sample {
     /// All calls so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
+    }
+
+    /// How often it was asked for its types.
+    pub fn questions(&self) -> usize {
+        self.questions.load(Ordering::SeqCst)
     }
 
     /// Closes its connections and its port.
