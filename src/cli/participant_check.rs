@@ -122,9 +122,9 @@ fn plan(args: CheckArgs) -> Result<Plan, Trouble> {
         input: document("--input", args.input)?,
         compensation_input: args
             .compensation_input
-            .map(|document_| document("--compensation-input", document_))
+            .map(|it| document("--compensation-input", it))
             .transpose()?,
-        refused_input: args.refused_input.map(|given| document("--refused-input", given)).transpose()?,
+        refused_input: args.refused_input.map(|it| document("--refused-input", it)).transpose()?,
         timeout: args.timeout,
         patience: args.patience,
         saga_id: SagaId::parse(&format!("check-{}", Uuid::now_v7())).expect("a good id"),

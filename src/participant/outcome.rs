@@ -88,12 +88,16 @@ fn check_after(pending: proto::Pending) -> Option<Duration> {
 
 pub(super) fn cause(status: &Status) -> String {
     let name = proto::code_name(status.code());
-    let mut text = match status.message().trim() {
+    let text = match status.message().trim() {
         "" => name.to_owned(),
         message => format!("{name}: {message}"),
     };
-    // A transport error hides the reason ("Connection refused") in its sources.
-    let mut source = std::error::Error::source(status);
+    cut(&with_sources(text, status), MESSAGE_MAX_CHARS)
+}
+
+/// What an error says, with the reasons ("Connection refused") that it hides in its sources.
+pub(super) fn with_sources(mut text: String, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut source = error.source();
     while let Some(error) = source {
         let more = error.to_string();
         if !text.contains(&more) {
@@ -101,7 +105,7 @@ pub(super) fn cause(status: &Status) -> String {
         }
         source = error.source();
     }
-    cut(&text, MESSAGE_MAX_CHARS)
+    text
 }
 
 pub(super) fn cut(text: &str, max_chars: usize) -> String {

@@ -1,6 +1,6 @@
 //! The cases of the way back: what was done is undone once, and what comes late has no effect.
 
-use super::forward::{FIRST, REFUSED_STEP};
+use super::forward::{FIRST, REFUSED_STEP, STAYED_PENDING};
 use super::subject::{Subject, told};
 use super::{Case, Ended};
 use crate::participant::handlers::Protocol;
@@ -20,7 +20,7 @@ fn must_be_done(outcome: Option<Outcome>, remedy: impl Into<String>) -> Ended {
     match outcome {
         None => untried(),
         Some(Outcome::Done(_)) => Ended::Well,
-        Some(Outcome::Pending(_)) => Ended::Untried("it stayed pending; name a longer --patience".to_owned()),
+        Some(Outcome::Pending(_)) => Ended::Untried(STAYED_PENDING.to_owned()),
         Some(outcome) => Ended::badly(format!("it was {}", told(&outcome)), remedy),
     }
 }
@@ -85,12 +85,15 @@ pub(super) async fn refuses_what_is_late(subject: &mut Subject) -> Ended {
         Protocol::Sagad | Protocol::Worker => {
             "keep the key of an action that was undone before it came, and answer `superseded` (or `refused`) to it"
         }
-        Protocol::Grpc | Protocol::Http => {
-            "keep the key of an action that was undone before it came, and refuse it, with 410 or \
-             FAILED_PRECONDITION for example"
+        Protocol::Http => {
+            "keep the key of an action that was undone before it came, and refuse it, with 410 for example"
+        }
+        Protocol::Grpc => {
+            "keep the key of an action that was undone before it came, and refuse it, with FAILED_PRECONDITION for \
+             example"
         }
     };
-    match subject.act(NOTHING, &input).await {
+    match subject.settle(NOTHING, &input).await {
         Outcome::Refused(_) => match subject.probe(NOTHING).await {
             Outcome::Refused(_) | Outcome::Unsupported => Ended::Well,
             outcome => Ended::badly(

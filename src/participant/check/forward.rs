@@ -22,6 +22,8 @@ pub(super) const FIRST: &str = "works";
 /// The step that is refused.
 pub(super) const REFUSED_STEP: &str = "refused";
 
+pub(super) const STAYED_PENDING: &str =
+    "it stayed pending; name a longer --patience, or an action that is done sooner";
 const STORE_THE_ANSWER: &str = "store the answer under the key in the same transaction as the effect, and give it to every \
      later call with this key before anything else is looked at";
 
@@ -38,9 +40,7 @@ pub(super) async fn does_its_work(subject: &mut Subject) -> Ended {
             subject.it_works();
             Ended::Well
         }
-        Outcome::Pending(_) => Ended::Untried(
-            "it stayed pending; name a longer --patience, or an action that is done sooner".to_owned(),
-        ),
+        Outcome::Pending(_) => Ended::Untried(STAYED_PENDING.to_owned()),
         outcome => Ended::badly(
             format!("it was {}", told(&outcome)),
             "give a valid --input, and look at endpoint and target: done is 2xx over HTTP and `done` in a response",
@@ -71,6 +71,7 @@ fn same(outcomes: &[Outcome]) -> Ended {
             "two calls with one key were done with different outputs: it looks as if the effect happened twice",
             STORE_THE_ANSWER,
         ),
+        Some(Outcome::Pending(_)) => Ended::Untried(STAYED_PENDING.to_owned()),
         Some(other) => {
             Ended::badly(format!("a call whose key was done already was {}", told(other)), STORE_THE_ANSWER)
         }

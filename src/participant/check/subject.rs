@@ -131,10 +131,30 @@ impl Subject {
 
     /// Calls the action until its outcome is certain, or as long as the plan's patience lasts.
     pub(super) async fn settle(&mut self, step: &'static str, input: &Json) -> Outcome {
+        let action = self.plan.action.clone();
+        self.persist(step, Phase::Action, &action, input).await
+    }
+
+    /// Calls the compensation of `step` in the same way; `None` when the plan has none.
+    pub(super) async fn undo(&mut self, step: &'static str) -> Option<Outcome> {
+        let action = self.plan.compensation.clone()?;
+        let acted = self.steps.get(step).and_then(|known| known.input.clone());
+        let input = self.plan.compensation_input.clone().or(acted).unwrap_or_else(|| self.plan.input.clone());
+        Some(self.persist(step, Phase::Compensation, &action, &input).await)
+    }
+
+    async fn persist(
+        &mut self,
+        step: &'static str,
+        phase: Phase,
+        action: &ActionName,
+        input: &Json,
+    ) -> Outcome {
         let watch = Stopwatch::start();
         let mut pause = PAUSE_MIN;
         loop {
-            let outcome = self.act(step, input).await;
+            let outgoing = self.outgoing(step, phase, action, input);
+            let outcome = self.call(step, outgoing).await;
             let wait = match &outcome {
                 Outcome::Done(_) | Outcome::Refused(_) | Outcome::Unsupported => return outcome,
                 Outcome::Pending(after) => after.unwrap_or(pause).clamp(PAUSE_MIN, PAUSE_MAX),
@@ -145,23 +165,6 @@ impl Subject {
             }
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-
-    /// Calls the compensation of `step`; `None` when the plan has none.
-    pub(super) async fn undo(&mut self, step: &'static str) -> Option<Outcome> {
-        let action = self.plan.compensation.clone()?;
-        let acted = self.steps.get(step).and_then(|known| known.input.clone());
-        let input = self.plan.compensation_input.clone().or(acted).unwrap_or_else(|| self.plan.input.clone());
-        let watch = Stopwatch::start();
-        loop {
-            let outgoing = self.outgoing(step, Phase::Compensation, &action, &input);
-            match self.call(step, outgoing).await {
-                Outcome::Pending(after) if watch.elapsed() < self.plan.patience => {
-                    tokio::time::sleep(after.unwrap_or(PAUSE_MIN).clamp(PAUSE_MIN, PAUSE_MAX)).await;
-                }
-                outcome => return Some(outcome),
-            }
         }
     }
 

@@ -28,7 +28,7 @@ use super::Outgoing;
 use super::handlers::Endpoint;
 use super::keys;
 use super::line::Line;
-use super::outcome::{INPUT_MISMATCH, MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut};
+use super::outcome::{INPUT_MISMATCH, MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, with_sources};
 use super::socket::AGENT;
 use crate::saga::ids::Timestamp;
 use crate::saga::words::{Outcome, Phase, Refusal};
@@ -96,7 +96,7 @@ impl Client {
                 self.line.open().await.map_err(|status| status.message().to_owned())?;
             let reply = match exchange.call(request.map(Body::new)).await {
                 Ok(answer) => read(answer).await,
-                Err(status) => Err(told(&status)),
+                Err(status) => Err(with_sources(format!("HTTP/2: {}", status.message()), &status)),
             };
             unanswered.answered();
             return reply;
@@ -173,16 +173,6 @@ where
     Ok(Reply { status: head.status, headers: head.headers, body: read.into() })
 }
 
-/// An error with the reasons that it hides in its sources.
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
+    with_sources(error.to_string(), error)
 }

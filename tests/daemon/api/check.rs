@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
@@ -154,6 +155,16 @@ async fn a_good_service_passes_everything() -> Result<()> {
     assert_eq!((code, failed, untested), (Some(0), vec![], vec!["probed".to_owned()]));
     let keys = shop.asked().iter().all(|asked| asked.header("sagad-saga-id").starts_with("check-"));
     assert!(keys, "every run has a saga of its own");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_service_is_cut_off_and_passes() -> Result<()> {
+    let shop = Mutex::new(Shop { fault: Fault::None, orders: 0, entries: HashMap::new() });
+    let slow = move |asked: &Asked| shop.lock().answer(asked).after(Duration::from_millis(40));
+    let shop = HttpService::scripted(slow).await?;
+    let (code, failed, untested) = findings(&format!("http://{}", shop.address), &HTTP).await?;
+    assert_eq!((code, failed, untested), (Some(0), vec![], vec!["probed".to_owned()]));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::extract::Request;
@@ -40,17 +41,25 @@ pub struct Told {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
+    after: Duration,
 }
 
 impl Told {
     /// A status with a JSON body.
     pub fn json(status: u16, body: &str) -> Self {
-        Self { status, headers: vec![("content-type", "application/json".to_owned())], body: body.to_owned() }
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Self { status, headers, body: body.to_owned(), after: Duration::ZERO }
     }
 
     /// With a further header.
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// The same, but only after some time.
+    pub fn after(mut self, after: Duration) -> Self {
+        self.after = after;
         self
     }
 }
@@ -156,5 +165,6 @@ async fn answer(state: Arc<State>, request: Request) -> Told {
     let told = (state.script)(&asked);
     state.asked.lock().push(asked);
     state.count.send_modify(|count| *count += 1);
+    tokio::time::sleep(told.after).await;
     told
 }
