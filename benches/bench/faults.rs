@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// How the door behaves to those who come and to those who are inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ const BACKLOG: u32 = 1_024;
 pub struct Door {
     pub address: SocketAddr,
     fault: watch::Sender<Fault>,
-    task: JoinHandle<()>,
+    _keeper: JoinSet<()>,
 }
 
 impl Door {
@@ -67,23 +67,18 @@ impl Door {
         let address = listener.local_addr()?;
         let (fault, told) = watch::channel(Fault::None);
         let behind: Arc<str> = behind.into();
-        let task = tokio::spawn(async move {
+        let mut keeper = JoinSet::new();
+        keeper.spawn(async move {
             if let Err(error) = keep(listener, address, told, behind).await {
                 panic!("the door to the participants: {error:#}");
             }
         });
-        Ok(Self { address, fault, task })
+        Ok(Self { address, fault, _keeper: keeper })
     }
 
     /// From now on it behaves like this, also to those who are inside.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -131,7 +126,7 @@ async fn keep(
 
 async fn receive(listener: &TcpListener, fault: Fault, behind: &Arc<str>) {
     // Dropped with this future, and everybody in it.
-    let mut inside = tokio::task::JoinSet::new();
+    let mut inside = JoinSet::new();
     while let Ok((guest, _)) = listener.accept().await {
         let behind = Arc::clone(behind);
         inside.spawn(async move {

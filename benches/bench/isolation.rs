@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// Most times its p99 alone that the healthy sagas' may come to.
 const P99_MAX: f64 = 2.0;
 /// How long the failing participant's sagas may take to end once it is well again.
-const RECOVERY_MAX: Duration = Duration::from_secs(60);
+const RECOVERY_MAX: Duration = Duration::from_mins(1);
 /// The pause between two looks at whether they have.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
