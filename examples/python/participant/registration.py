@@ -11,7 +11,7 @@ from sagad.v1.registry_pb2_grpc import RegistryServiceStub
 # A service that ends without a word is forgotten after this time; two renewals may be lost.
 TTL_S = 15
 RENEW_EVERY_S = 5
-RETRY_AFTER_S = 0.5
+RETRY_AFTER_S = 1
 REQUEST_TIMEOUT_S = 2
 
 
@@ -19,21 +19,21 @@ def keep(daemon: grpc.Channel, endpoint: str, stop: Event) -> None:
     """Stay registered until `stop` is set, then say good-bye: no new call comes after that."""
     registry = RegistryServiceStub(daemon)
     registration_id: str | None = None
-    pause: float = 0
+    pause = 0
     while not stop.wait(pause):
         try:
             registration_id = renew(registry, endpoint, registration_id)
             pause = RENEW_EVERY_S
         except grpc.RpcError as error:
             # The daemon is away. It may come back with this registration or without it.
-            print(f"stock: not registered, trying again: {error}", file=sys.stderr)
+            print(f"stock: not registered, trying again: {error.details()}", file=sys.stderr)
             pause = RETRY_AFTER_S
     if registration_id is not None:
         goodbye = pb.DeregisterHandlersRequest(registration_id=registration_id)
         try:
             registry.DeregisterHandlers(goodbye, timeout=REQUEST_TIMEOUT_S)
         except grpc.RpcError as error:
-            print(f"stock: the registration is left to run out: {error}", file=sys.stderr)
+            print(f"stock: the registration is left to run out: {error.details()}", file=sys.stderr)
 
 
 def renew(registry: RegistryServiceStub, endpoint: str, registration_id: str | None) -> str:

@@ -4,12 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type ServiceError, status } from '@grpc/grpc-js';
 
+import type { RegisterHandlersRequest } from '../generated/sagad/v1/RegisterHandlersRequest.js';
 import type { RegistryServiceClient } from '../generated/sagad/v1/RegistryService.js';
 
 /** A service that ends without a word is forgotten after this time; two renewals may be lost. */
 const TTL_S = 15;
 const RENEW_EVERY_MS = 5_000;
-const RETRY_AFTER_MS = 500;
+const RETRY_AFTER_MS = 1_000;
 const REQUEST_TIMEOUT_MS = 2_000;
 
 /** Stays registered until `stop` is aborted, then says good-bye: no new call comes after that. */
@@ -56,15 +57,15 @@ async function renew(registry: RegistryServiceClient, endpoint: string, id?: str
 const deadline = () => ({ deadline: Date.now() + REQUEST_TIMEOUT_MS });
 
 function register(registry: RegistryServiceClient, endpoint: string): Promise<string> {
-  const request = {
+  const request: RegisterHandlersRequest = {
     participant: 'stock',
     endpoint,
     protocol: 'PROTOCOL_SAGAD',
     actions: [{ name: 'deduct' }, { name: 'restore' }],
     ttl: { seconds: TTL_S },
-  } as const;
+  };
   return new Promise((resolve, reject) => {
-    registry.registerHandlers({ ...request, actions: [...request.actions] }, deadline(), (error, response) => {
+    registry.registerHandlers(request, deadline(), (error, response) => {
       if (response) resolve(response.registrationId);
       else reject(error);
     });

@@ -15,7 +15,7 @@ use crate::sagad::{
 const TTL: Duration = Duration::from_secs(15);
 /// Two renewals may be lost.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Stays registered until `stop` completes, then says good-bye: no new call comes after that.
 pub async fn keep(daemon: Channel, endpoint: &str, stop: impl Future<Output = ()>) {
