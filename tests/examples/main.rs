@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::cable::Cable;
 use crate::calls::Calls;
 use crate::languages::{LANGUAGES, Language, PYTHON, RUST, TYPESCRIPT};
-use crate::shop::Shop;
+use crate::shop::{Order, Shop};
 
 /// As the services open with it.
 const PIECES: i64 = 100;
@@ -88,7 +88,7 @@ async fn a_killed_service_and_a_lost_answer_lose_and_double_nothing(
     let database = shop.database()?;
     database.execute_batch("BEGIN IMMEDIATE")?; // the service waits for this
 
-    let order = shop.start_order(language, &cable.addr, "through-thick-and-thin", 1, 5)?;
+    let order = Order::place(language, &cable.addr, "through-thick-and-thin", 1, 5)?;
     shop.step_is_under_way("through-thick-and-thin", "deduct-stock/0").await?;
     cable.cut();
     shop.kill_service().await?;

@@ -141,22 +141,7 @@ impl Shop {
 
     /// Places an order and waits until the client has ended.
     pub async fn order(&self, client: &Language, id: &str, item_id: i64, amount: i64) -> Result<Ended> {
-        self.start_order(client, &self.daemon, id, item_id, amount)?.ended().await
-    }
-
-    /// Places an order at a daemon's address.
-    pub fn start_order(
-        &self,
-        client: &Language,
-        daemon: &str,
-        id: &str,
-        item: i64,
-        amount: i64,
-    ) -> Result<Order> {
-        let mut command = command(client.client, daemon);
-        command.args([id, &item.to_string(), &amount.to_string()]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Order(command.spawn().context("start the client")?))
+        Order::place(client, &self.daemon, id, item_id, amount)?.ended().await
     }
 
     /// Waits until a step of a saga has been attempted.
@@ -211,6 +196,15 @@ impl Shop {
 }
 
 impl Order {
+    /// Places an order at a daemon's address.
+    pub fn place(client: &Language, daemon: &str, id: &str, item_id: i64, amount: i64) -> Result<Self> {
+        let mut command = command(client.client, daemon);
+        command.args([id, &item_id.to_string(), &amount.to_string()]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().context("start the client")?))
+    }
+
+    /// Waits until the client has ended.
     pub async fn ended(self) -> Result<Ended> {
         let ended = tokio::time::timeout(PATIENCE, self.0.wait_with_output());
         let output = ended.await.context("the client does not end")??;
