@@ -217,7 +217,7 @@ impl Order {
 fn command(program: &[&str], daemon: &str) -> Command {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]).current_dir(root()).env("SAGAD_ADDR", format!("http://{daemon}"));
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 

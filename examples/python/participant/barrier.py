@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from sqlite3 import Connection
 
-# What was answered to each action; `superseded` stands for one that its compensation overtook.
+# What was answered to each action; `superseded` stands for one that its compensation overtook. The rows
+# stay: a call may come very late.
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS calls (
         action_key TEXT PRIMARY KEY NOT NULL,

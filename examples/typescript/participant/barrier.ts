@@ -8,7 +8,10 @@
 
 import type Database from 'libsql';
 
-/** What was answered to each action; `superseded` stands for one that its compensation overtook. */
+/**
+ * What was answered to each action; `superseded` stands for one that its compensation overtook. The rows
+ * stay: a call may come very late.
+ */
 export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS calls (
     action_key TEXT PRIMARY KEY NOT NULL,

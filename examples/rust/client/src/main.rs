@@ -53,7 +53,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     };
     let (item_id, amount): (i64, i64) = (item_id.parse()?, amount.parse()?);
     let url = env::var("SAGAD_ADDR").unwrap_or_else(|_| "http://127.0.0.1:7420".to_owned());
-    let daemon = Endpoint::from_shared(url)?.timeout(ANSWER_TIMEOUT).connect_lazy();
+    let daemon =
+        Endpoint::from_shared(url)?.connect_timeout(ANSWER_TIMEOUT).timeout(ANSWER_TIMEOUT).connect_lazy();
 
     Ok(match place(SagaServiceClient::new(daemon), order_id, item_id, amount).await? {
         Outcome::Placed(saga) => {

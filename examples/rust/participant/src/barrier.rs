@@ -6,8 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Transaction, TransactionBehavior};
 
-/// What was answered to each action. A row without an outcome stands for an action that never came
-/// before its compensation did.
+/// What was answered to each action; `superseded` stands for one that its compensation overtook. The rows
+/// stay: a call may come very late.
 pub const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS calls (
         action_key TEXT PRIMARY KEY NOT NULL,

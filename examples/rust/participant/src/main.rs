@@ -58,7 +58,10 @@ async fn main() -> anyhow::Result<()> {
 
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("listen on {listen}"))?;
     let endpoint = format!("http://{}", listener.local_addr()?);
-    let daemon = Endpoint::from_shared(daemon)?.timeout(REGISTRY_TIMEOUT).connect_lazy();
+    let daemon = Endpoint::from_shared(daemon)?
+        .connect_timeout(REGISTRY_TIMEOUT)
+        .timeout(REGISTRY_TIMEOUT)
+        .connect_lazy();
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async {
         tokio::select! {

@@ -20,10 +20,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Stays registered until `stop` completes, then says good-bye: no new call comes after that.
 pub async fn keep(daemon: Channel, endpoint: &str, stop: impl Future<Output = ()>) {
     let mut registry = RegistryServiceClient::new(daemon);
-    let mut id = None;
+    let mut id: Option<String> = None;
     let mut stop = pin!(stop);
     loop {
-        let pause = match renew(&mut registry, endpoint, id.take()).await {
+        let pause = match renew(&mut registry, endpoint, id.as_deref()).await {
             Ok(renewed) => {
                 id = Some(renewed);
                 RENEW_EVERY
@@ -50,12 +50,12 @@ pub async fn keep(daemon: Channel, endpoint: &str, stop: impl Future<Output = ()
 async fn renew(
     registry: &mut RegistryServiceClient<Channel>,
     endpoint: &str,
-    id: Option<String>,
+    id: Option<&str>,
 ) -> Result<String, Status> {
-    if let Some(registration_id) = id {
-        let request = RenewRegistrationRequest { registration_id: registration_id.clone() };
+    if let Some(id) = id {
+        let request = RenewRegistrationRequest { registration_id: id.to_owned() };
         match registry.renew_registration(request).await {
-            Ok(_) => return Ok(registration_id),
+            Ok(_) => return Ok(id.to_owned()),
             Err(status) if status.code() == Code::NotFound => {} // it ran out: make another
             Err(status) => return Err(status),
         }
