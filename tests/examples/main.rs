@@ -146,6 +146,7 @@ async fn one_call_has_one_effect(shop: &mut Shop) -> Result<()> {
     for (key, amount) in [("e", 0), ("f", -1)] {
         let nonsense = calls.deduct(key, 3, amount).await?;
         ensure!(nonsense == "refused BAD_INPUT", "{amount} pieces: {nonsense}");
+        ensure!(calls.restore(key, 3, amount).await? == "done", "there is nothing to undo");
     }
     stock_is(shop, third, "nonsense is turned away")?;
 

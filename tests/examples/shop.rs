@@ -98,9 +98,9 @@ impl Shop {
         let mut service = command(self.language.service, &self.daemon);
         service.env("LISTEN", self.service_url.trim_start_matches("http://"));
         service.env("DATABASE", self.database_path()).stdout(log.try_clone()?).stderr(log);
-        self.service = Some(service.spawn().context("start the stock service")?);
         // A killed one is registered for a while yet: what counts is that this one has said so.
         let starts = self.registrations_logged() + 1;
+        self.service = Some(service.spawn().context("start the stock service")?);
         until("the stock service has not registered", async || {
             Ok((self.registrations_logged() >= starts).then_some(()))
         })

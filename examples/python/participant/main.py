@@ -65,24 +65,29 @@ class StockService(ParticipantServiceServicer):
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no probe here")
 
     def answer(self, call: Call, action: str, input_json: str) -> Answer:
-        """Rule on a call, in a transaction of its own."""
-        try:
-            pieces = stock.Pieces.parse(input_json)
-        except ValueError as error:
-            # The input is the same on every attempt, so this is a definite no.
-            return Refused("BAD_INPUT", str(error))
+        """Answer a call in a transaction of its own."""
         with closing(self.connect()) as db:
-            match call, action:
-                case Act(), "deduct":
-                    return barrier.once(db, call, lambda: stock.deduct(db, pieces))
-                case Undo(), "restore":
-                    return barrier.once(db, call, lambda: stock.restore(db, pieces))
-                case _:
-                    return Refused("UNKNOWN_ACTION", f"there is no {action} here")
+            return barrier.once(db, call, lambda: serve(db, call, action, input_json))
 
     def connect(self) -> sqlite3.Connection:
         """Open the database; transactions begin and end where the barrier says so."""
         return sqlite3.connect(self.database, timeout=DATABASE_TIMEOUT_S, isolation_level=None)
+
+
+def serve(db: sqlite3.Connection, call: Call, action: str, input_json: str) -> Answer:
+    """Do what is asked; the barrier has seen to it that this is the first time."""
+    try:
+        pieces = stock.Pieces.parse(input_json)
+    except ValueError as error:
+        # The input is the same on every attempt, so this is a definite no.
+        return Refused("BAD_INPUT", str(error))
+    match call, action:
+        case Act(), "deduct":
+            return stock.deduct(db, pieces)
+        case Undo(), "restore":
+            return stock.restore(db, pieces)
+        case _:
+            return Refused("UNKNOWN_ACTION", f"there is no {action} here")
 
 
 def main() -> None:

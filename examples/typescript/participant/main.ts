@@ -46,7 +46,8 @@ const db = new Database(database, { timeout: DATABASE_TIMEOUT_MS });
 db.exec(barrier.SCHEMA);
 db.exec(stock.SCHEMA);
 
-function answer(call: barrier.Call, action: string, inputJson: string): barrier.Answer {
+/** Does what is asked; the barrier has seen to it that this is the first time. */
+function serve(call: barrier.Call, action: string, inputJson: string): barrier.Answer {
   let pieces: stock.Pieces;
   try {
     pieces = stock.parse(inputJson);
@@ -54,25 +55,27 @@ function answer(call: barrier.Call, action: string, inputJson: string): barrier.
     // The input is the same on every attempt, so this is a definite no.
     return { refused: { code: 'BAD_INPUT', message: String(error) } };
   }
-  if ('act' in call && action === 'deduct') return barrier.once(db, call, () => stock.deduct(db, pieces));
-  if ('undo' in call && action === 'restore') return barrier.once(db, call, () => stock.restore(db, pieces));
+  if ('act' in call && action === 'deduct') return stock.deduct(db, pieces);
+  if ('undo' in call && action === 'restore') return stock.restore(db, pieces);
   return { refused: { code: 'UNKNOWN_ACTION', message: `there is no ${action} here` } };
 }
 
 /** Gives an outcome, or a status, which is an unknown outcome: the daemon asks again, with the same key. */
-function reply(callback: (error: object | null, outcome?: barrier.Answer) => void, rule: () => barrier.Answer) {
+function reply(
+  callback: (error: object | null, outcome?: barrier.Answer) => void,
+  call: barrier.Call,
+  { action, inputJson }: { action: string; inputJson: string },
+): void {
   try {
-    callback(null, rule());
+    callback(null, barrier.once(db, call, () => serve(call, action, inputJson)));
   } catch (error) {
     callback({ code: status.UNAVAILABLE, details: `the database: ${String(error)}` });
   }
 }
 
 const service: ParticipantServiceHandlers = {
-  Execute: ({ request }, callback) =>
-    reply(callback, () => answer({ act: request.idempotencyKey }, request.action, request.inputJson)),
-  Compensate: ({ request }, callback) =>
-    reply(callback, () => answer({ undo: request.actionIdempotencyKey }, request.action, request.inputJson)),
+  Execute: ({ request }, callback) => reply(callback, { act: request.idempotencyKey }, request),
+  Compensate: ({ request }, callback) => reply(callback, { undo: request.actionIdempotencyKey }, request),
   // Only pivots and pending steps are asked about; `deduct` is neither.
   Probe: (_, callback) => callback({ code: status.UNIMPLEMENTED, details: 'there is no probe here' }),
 };

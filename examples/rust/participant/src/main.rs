@@ -123,21 +123,23 @@ impl ParticipantService for StockService {
 impl StockService {
     /// An error is an unknown outcome: the daemon asks again, with the same key.
     async fn answer(&self, call: Call, action: String, input_json: String) -> Result<Answer, Status> {
-        let pieces = match Pieces::parse(&input_json) {
-            Ok(pieces) => pieces,
-            // The input is the same on every attempt, so this is a definite no.
-            Err(message) => return Ok(Answer::Refused { code: "BAD_INPUT".to_owned(), message }),
-        };
         let db = Arc::clone(&self.db);
         let answering = tokio::task::spawn_blocking(move || {
             let mut db = db.lock().expect("no call panics while it holds the database");
-            barrier::once(&mut db, &call, |tx| match (&call, action.as_str()) {
-                (Call::Act(_), "deduct") => stock::deduct(tx, &pieces),
-                (Call::Undo(_), "restore") => stock::restore(tx, &pieces),
-                _ => Ok(Answer::Refused {
-                    code: "UNKNOWN_ACTION".to_owned(),
-                    message: format!("there is no {action} here"),
-                }),
+            barrier::once(&mut db, &call, |tx| {
+                let pieces = match Pieces::parse(&input_json) {
+                    Ok(pieces) => pieces,
+                    // The input is the same on every attempt, so this is a definite no.
+                    Err(message) => return Ok(Answer::Refused { code: "BAD_INPUT".to_owned(), message }),
+                };
+                match (&call, action.as_str()) {
+                    (Call::Act(_), "deduct") => stock::deduct(tx, &pieces),
+                    (Call::Undo(_), "restore") => stock::restore(tx, &pieces),
+                    _ => Ok(Answer::Refused {
+                        code: "UNKNOWN_ACTION".to_owned(),
+                        message: format!("there is no {action} here"),
+                    }),
+                }
             })
         });
         let answer = answering.await.map_err(|error| Status::internal(error.to_string()))?;
