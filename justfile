@@ -16,6 +16,10 @@ fix:
 test *args:
     ./test {{args}}
 
+# The examples in each language against the real daemon.
+examples:
+    cargo test --locked --test examples
+
 # The show: 500 orders at once, crashes, an accounting.
 demo:
     cargo run --release -- demo

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use sagad::config::{Config, Overrides};
 use sagad::daemon;
+use sagad::demo::catalogue::CATALOGUE;
 use sagad::demo::ledger::Durability;
 use sagad::demo::processes;
 use sagad::demo::shop::{self, Faults, ShopOptions};
@@ -89,6 +90,9 @@ struct DevArgs {
     /// Folder to keep everything in; without it, all is gone at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Leave this service out, for one of your own to take its part; may be repeated
+    #[arg(long, value_name = "SERVICE", value_parser = CATALOGUE.map(|(name, _)| name))]
+    without: Vec<String>,
 }
 
 /// More than this is a benchmark and not a show.
@@ -176,8 +180,8 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve(args).await,
-        Command::Dev(DevArgs { grpc_addr, http_addr, data }) => {
-            demo::dev(DevOptions { grpc_addr, http_addr, data }).await
+        Command::Dev(DevArgs { grpc_addr, http_addr, data, without }) => {
+            demo::dev(DevOptions { grpc_addr, http_addr, data, without }).await
         }
         Command::Demo(DemoArgs { orders, stock, mixed, keep }) => {
             demo::run(DemoOptions { orders, stock, mixed, keep }).await

@@ -32,13 +32,15 @@ pub struct DevOptions {
     pub http_addr: SocketAddr,
     /// Where store and ledgers live; `None`: in a folder that is gone afterwards.
     pub data: Option<PathBuf>,
+    /// Services that are left out, for others to take their part.
+    pub without: Vec<String>,
 }
 
 /// Runs the shop and a daemon until Ctrl-C.
 pub async fn dev(options: DevOptions) -> anyhow::Result<ExitCode> {
     let fresh = tempfile::Builder::new().prefix("sagad-dev-").tempdir().context("make a folder")?;
     let dir = options.data.as_deref().unwrap_or_else(|| fresh.path());
-    let outcome = stay(Places::below(dir, options.grpc_addr, options.http_addr)?).await;
+    let outcome = stay(Places::below(dir, options.grpc_addr, options.http_addr)?, &options.without).await;
     if outcome.is_err() {
         // The error names a log in there.
         let _ = fresh.keep();
@@ -46,12 +48,12 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn stay(places: Places) -> anyhow::Result<ExitCode> {
+async fn stay(places: Places, without: &[String]) -> anyhow::Result<ExitCode> {
     let mut cast = tokio::select! {
-        cast = raise(places) => cast?,
+        cast = raise(places, without) => cast?,
         stopped = crate::daemon::told_to_stop() => return stopped.map(|()| ExitCode::from(130)),
     };
-    welcome(&cast);
+    welcome(&cast, without);
     let lost = tokio::select! {
         lost = cast.somebody_lost() => Some(lost),
         stopped = crate::daemon::told_to_stop() => { stopped?; None }
@@ -62,8 +64,8 @@ async fn stay(places: Places) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts everybody and registers what is shipped.
-async fn raise(places: Places) -> anyhow::Result<Cast> {
+/// Starts everybody who is not left out and registers what is shipped.
+async fn raise(places: Places, without: &[String]) -> anyhow::Result<Cast> {
     let first_port = places.grpc.port().saturating_add(SERVICE_PORT_OFFSET);
     let opening = Opening { default_balance: OPENING_BALANCE, ..Opening::default() };
     let service = |(port, (name, _)): (u16, &(&'static str, _))| Service {
@@ -71,7 +73,8 @@ async fn raise(places: Places) -> anyhow::Result<Cast> {
         addr: (Ipv4Addr::LOCALHOST, port).into(),
         opening: opening.clone(),
     };
-    let services = (first_port..).zip(&CATALOGUE).map(service).collect();
+    let services = (first_port..).zip(&CATALOGUE).map(service);
+    let services = services.filter(|service| without.iter().all(|name| name != service.name)).collect();
     let cast = Cast::start(places, services).await?;
     for source in SHIPPED_SAGAS {
         let definition = cast.register_definition(source).await?;
@@ -80,10 +83,13 @@ async fn raise(places: Places) -> anyhow::Result<Cast> {
     Ok(cast)
 }
 
-fn welcome(cast: &Cast) {
+fn welcome(cast: &Cast, without: &[String]) {
     let Places { grpc, http, store, ledgers, logs, .. } = cast.places();
     for service in cast.services() {
         say(&format!("participant  {:14} http://{}", service.name, service.addr));
+    }
+    for name in without {
+        say(&format!("participant  {name:14} left out: its steps wait for one that registers itself"));
     }
     say(&format!("daemon       gRPC {grpc}, HTTP http://{http}"));
     say(&format!("store        {}", store.display()));
