@@ -111,13 +111,15 @@ impl<'a> Reflection<'a> {
     async fn complete(&mut self, files: &mut Files) -> Result<(), Unlearned> {
         let mut given_up = std::collections::BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
-            let missing = files.missing();
-            let mut wanted: Vec<(String, MessageRequest)> = Vec::new();
-            for import in missing.imports {
-                if !given_up.contains(&import) && !files.add_well_known(&import) {
-                    wanted.push((import.clone(), MessageRequest::FileByFilename(import)));
-                }
+            let mut missing = files.missing();
+            // What every compiler brings need not be asked for.
+            let brought = missing.imports.iter().filter(|import| files.add_well_known(import)).count();
+            if brought > 0 {
+                missing = files.missing();
             }
+            let imports = missing.imports.into_iter().filter(|import| !given_up.contains(import));
+            let mut wanted: Vec<(String, MessageRequest)> =
+                imports.map(|import| (import.clone(), MessageRequest::FileByFilename(import))).collect();
             if wanted.is_empty() {
                 // All imports that can be had are there: what is still missing is under another path.
                 let symbols = missing.types.into_iter().filter(|name| !given_up.contains(name));
