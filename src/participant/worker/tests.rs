@@ -242,6 +242,30 @@ async fn what_comes_together_goes_in_one_message() {
 }
 
 #[tokio::test]
+async fn large_steps_go_in_messages_of_their_own_and_too_large_ones_nowhere() {
+    let town = Town::new();
+    let mut worker = town.worker("one", 0).await;
+    let of = |bytes: usize| {
+        let mut outgoing = outgoing(Phase::Action, PATIENT);
+        outgoing.duty.input = Json::trusted(format!("\"{}\"", "x".repeat(bytes)));
+        Box::pin(town.participants.call(outgoing))
+    };
+    let mut calls = [of(BATCH_MAX_BYTES / 2), of(BATCH_MAX_BYTES / 3), of(BATCH_MAX_BYTES / 2), of(8)];
+    for call in &mut calls {
+        assert!(poll_immediate(call).await.is_none());
+    }
+    for expected in [2, 2] {
+        let steps = worker.hear().await.steps;
+        assert_eq!(steps.len(), expected);
+        for step in steps {
+            worker.answer(step.call_id, done("")).await;
+        }
+    }
+    assert!(join_all(calls).await.iter().all(is_done));
+    assert!(cause(of(4 * 1024 * 1024).await).contains("over the limit of 4063232"));
+}
+
+#[tokio::test]
 async fn two_workers_share_the_steps_and_have_names_of_their_own() {
     let town = Town::new();
     let (mut one, mut other) = (town.worker("pod", 1).await, town.worker("pod", 1).await);
