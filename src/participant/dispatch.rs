@@ -13,7 +13,7 @@ use crate::clock::{SharedClock, Stopwatch};
 use crate::metrics::Metrics;
 use crate::saga::ids::{ActionName, ParticipantName, SagaId};
 use crate::saga::input::{Obstacle, Reach};
-use crate::saga::words::Outcome;
+use crate::saga::words::{Outcome, codes};
 use crate::tasks::Tasks;
 
 /// Calls the participants that the registry knows. Clones are the same.
@@ -58,7 +58,9 @@ impl Participants {
             self.metrics.call_ended(participant.as_str(), word, watch.elapsed(), self.clock.now());
             outcome
         };
-        slot.finish(saga, verdict(&outcome));
+        if let Some(verdict) = verdict(&outcome) {
+            slot.finish(saga, verdict);
+        }
         outcome
     }
 }
@@ -126,14 +128,13 @@ fn not_sent(why: NoGrant, outgoing: &Outgoing) -> String {
     }
 }
 
-fn verdict(outcome: &Outcome) -> Verdict {
+/// What the call says about the endpoint; nothing when the daemon may have ended it by itself.
+fn verdict(outcome: &Outcome) -> Option<Verdict> {
     match outcome {
-        Outcome::Unknown(cause) => Verdict::Unknown(cause.clone()),
-        Outcome::Done(_)
-        | Outcome::Refused(_)
-        | Outcome::Pending(_)
-        | Outcome::Unsent(_)
-        | Outcome::Unsupported => Verdict::Answered,
+        Outcome::Unknown(cause) => Some(Verdict::Unknown(cause.clone())),
+        Outcome::Refused(refusal) if refusal.code == codes::INPUT_MISMATCH => None,
+        Outcome::Unsent(_) | Outcome::Unsupported => None,
+        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Pending(_) => Some(Verdict::Answered),
     }
 }
 

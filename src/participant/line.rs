@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use h2::RecvStream;
 use h2::client::SendRequest;
-use http::header::USER_AGENT;
+use http::header::{HeaderName, USER_AGENT};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
@@ -31,6 +31,9 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Longest list of headers in an answer, in bytes.
 const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
+/// Details of a status, which nobody reads here. The generated client panics when they are not base64.
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
 /// A connection that is being made, is there, or could not be made.
 type Connecting = Shared<BoxFuture<'static, Result<SendRequest<Bytes>, Status>>>;
 
@@ -162,7 +165,9 @@ impl Service<Request<Body>> for Exchange {
             let message = body.collect().await?.to_bytes();
             let (answer, mut sending) = requests.send_request(Request::from_parts(head, ()), false)?;
             sending.send_data(message, true)?;
-            Ok(answer.await?.map(AnswerBody))
+            let mut answer = answer.await?;
+            answer.headers_mut().remove(DETAILS);
+            Ok(answer.map(AnswerBody))
         })
     }
 }
@@ -186,7 +191,13 @@ impl HttpBody for AnswerBody {
             return Poll::Ready(Some(frame));
         }
         let trailers = std::task::ready!(self.0.poll_trailers(cx));
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+        let trailers = trailers.map(|trailers| {
+            trailers.map(|mut trailers| {
+                trailers.remove(DETAILS);
+                Frame::trailers(trailers)
+            })
+        });
+        Poll::Ready(trailers.transpose())
     }
 
     fn is_end_stream(&self) -> bool {

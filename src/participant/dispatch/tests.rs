@@ -235,6 +235,18 @@ pub(in crate::participant) fn outgoing(phase: Phase, timeout: Duration) -> Outgo
 }
 
 #[tokio::test]
+async fn details_of_a_status_that_are_nonsense_do_not_bring_the_call_down() {
+    let page = async || {
+        let answer = http::Response::builder().header("content-type", "application/grpc");
+        let answer = answer.header("grpc-status", "13").header("grpc-status-details-bin", "not base64!");
+        answer.body(axum::body::Body::empty()).unwrap()
+    };
+    let town = Town::new();
+    town.open(axum::Router::new().fallback(page).into(), 1).await;
+    assert_eq!(town.unknown().await, "INTERNAL");
+}
+
+#[tokio::test]
 async fn an_answer_arrives_as_the_outcome_it_means() {
     let town = Town::new();
     let fake = town.open_fake(Manner::Nothing, 0).await;
