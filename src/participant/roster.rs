@@ -402,7 +402,10 @@ impl Roster {
     fn turned(&mut self, endpoint: Endpoint, turn: Turn, cause: String, now: Timestamp) -> Turned {
         let sent_back = match turn {
             Turn::Closed => 0,
-            Turn::Opened { .. } | Turn::StaysOpen { .. } => self.turn_back(now),
+            Turn::Opened { .. } | Turn::StaysOpen { .. } => {
+                self.coming = (0, now);
+                self.turn_back(now)
+            }
         };
         self.gate_changed();
         Turned { endpoint, turn, cause, sent_back }

@@ -225,6 +225,7 @@ impl Chaos {
             15..25 if self.may_refuse => refused("NO"),
             25..32 => Outcome::Pending(Some(Duration::from_millis(self.dice / 7 % 900))),
             32..35 => panic!("a participant's client that panics"),
+            35..40 => Outcome::Unsent("turned back in line".to_owned()),
             _ => done(r#"{"ok":true}"#),
         }
     }

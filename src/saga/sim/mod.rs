@@ -53,6 +53,7 @@ enum Op {
     Deliver { pick: u8, mood: Mood },
     Lose { pick: u8 },
     Double { pick: u8 },
+    TurnBack { pick: u8 },
     Pass,
     PassLong { seconds: u8 },
     Crash,
@@ -88,6 +89,7 @@ fn op() -> impl Strategy<Value = Op> {
         24 => (any::<u8>(), mood()).prop_map(|(pick, mood)| Op::Deliver { pick, mood }),
         2 => any::<u8>().prop_map(|pick| Op::Lose { pick }),
         2 => any::<u8>().prop_map(|pick| Op::Double { pick }),
+        2 => any::<u8>().prop_map(|pick| Op::TurnBack { pick }),
         6 => Just(Op::Pass),
         1 => (0u8..30).prop_map(|seconds| Op::PassLong { seconds }),
         1 => Just(Op::Crash),
@@ -145,7 +147,10 @@ fn happen(world: &mut World, chance: &mut Chance, size: u8, op: &Op) -> Check {
             world.net.push(message);
             Ok(())
         }
-        Op::Deliver { .. } | Op::Lose { .. } | Op::Double { .. } | Op::Pass => world.pass(None),
+        Op::TurnBack { pick } if !world.net.is_empty() => world.turn_back(message_at(world, *pick)),
+        Op::Deliver { .. } | Op::Lose { .. } | Op::Double { .. } | Op::TurnBack { .. } | Op::Pass => {
+            world.pass(None)
+        }
         Op::PassLong { seconds } => {
             let later = world.now + std::time::Duration::from_secs(u64::from(*seconds));
             world.pass(Some(later))

@@ -42,6 +42,8 @@ pub struct Run {
     pub in_flight: BTreeMap<CallId, Timestamp>,
     /// Calls that left, ever.
     pub sent: BTreeSet<CallId>,
+    /// Calls that a participant saw, ever.
+    pub seen: BTreeSet<CallId>,
     /// The input of each call, the same on every attempt.
     pub inputs: BTreeMap<(InstanceRef, Phase), String>,
     /// Instances about which an operator said something.
@@ -118,6 +120,7 @@ impl World {
             journal: facts,
             in_flight,
             sent,
+            seen: BTreeSet::new(),
             inputs,
             asserted,
             ticket,
@@ -267,6 +270,7 @@ impl World {
         match message {
             Message::Request { run, call } => {
                 let key = (run, call.at);
+                self.runs[run].seen.insert(call);
                 let remembers = self.runs[run].saga.step(call.at).kind != StepKind::Retriable;
                 let outcome = match call.phase {
                     Phase::Action => self.participants.act(key, mood, remembers),
@@ -286,6 +290,20 @@ impl World {
                 self.feed(run, &Input::Complete { at, phase, outcome })
             }
         }
+    }
+
+    /// Turns a call back that stands in line and that nobody has seen: it was never made.
+    pub fn turn_back(&mut self, pick: usize) -> Check {
+        let Some(&Message::Request { run, call }) = self.net.get(pick) else { return Ok(()) };
+        let of_run = &mut self.runs[run];
+        if of_run.seen.contains(&call) || of_run.in_flight.remove(&call).is_none() {
+            return Ok(());
+        }
+        let is_it = |message: &Message| matches!(message, Message::Request { run: r, call: c } if (*r, *c) == (run, call));
+        self.net.retain(|message| !is_it(message));
+        let CallId { at, phase, attempt } = call;
+        let outcome = Outcome::Unsent("turned back".to_owned());
+        self.feed(run, &Input::Reply(Reply { at, phase, attempt, outcome }))
     }
 
     /// Ends the n-th piece of work that a participant has put off, and says so by token.

@@ -164,10 +164,14 @@ async fn the_deadline_ends_those_that_wait_for_one_that_fails() -> Result<()> {
     let ids = start_all(&play, 10).await?;
     until_listed(&play, |one| one.breaker() == BreakerState::Open).await?;
     let late = play.start("late", "{}").await?;
-    let saga = play.ended(&late).await?;
-    assert_eq!((saga.status(), failure_code(&saga)), (SagaStatus::Compensated, "DEADLINE"));
-    assert!(play.shop.calls_of(&late).is_empty(), "it was never called, so nothing is undone");
+    // It may have been the one that was let through for a trial; then it is undone later.
+    let saga = play.until(&late, |saga| saga.failure.is_some()).await?;
+    assert_eq!(failure_code(&saga), "DEADLINE");
+    if play.shop.calls_of(&late).is_empty() {
+        assert_eq!(play.ended(&late).await?.status(), SagaStatus::Compensated, "nothing has to be undone");
+    }
     well.set(true);
+    assert_eq!(play.ended(&late).await?.status(), SagaStatus::Compensated);
     for id in &ids {
         let saga = play.ended(id).await?;
         assert!(matches!(saga.status(), SagaStatus::Compensated | SagaStatus::Completed), "{saga:#?}");
