@@ -18,10 +18,6 @@ pub const CODE_MAX_CHARS: usize = 128;
 /// What is kept of a participant's message, in characters.
 pub const MESSAGE_MAX_CHARS: usize = 1_024;
 
-/// The code of a refusal by the daemon itself: the call's input does not fit what the registration
-/// says of the action, so nothing was sent.
-pub const INPUT_MISMATCH: &str = "INPUT_MISMATCH";
-
 /// The code of a refusal that came without one.
 const CODE_DEFAULT: &str = "REFUSED";
 

@@ -164,7 +164,7 @@ pub mod codes {
     pub const EXPRESSION: &str = "EXPRESSION";
     /// The saga has grown too large to go on.
     pub const SAGA_TOO_LARGE: &str = "SAGA_TOO_LARGE";
-    /// The input cannot be written as the request of the called method; nothing was sent.
+    /// The input cannot be written as the request of the called method or path; nothing was sent.
     pub const INPUT_MISMATCH: &str = "INPUT_MISMATCH";
     /// An operator said so.
     pub const OPERATOR: &str = "OPERATOR";

@@ -6,10 +6,10 @@ use super::subject::{Subject, told};
 use super::{Case, Ended};
 use crate::clock::Stopwatch;
 use crate::participant::handlers::Protocol;
-use crate::participant::outcome::INPUT_MISMATCH;
 use crate::saga::ids::ActionName;
 use crate::saga::json::Json;
 use crate::saga::words::Outcome;
+use crate::saga::words::codes::INPUT_MISMATCH;
 
 /// Calls that come at once under one key.
 const TWINS: usize = 8;

@@ -28,10 +28,10 @@ use super::Outgoing;
 use super::handlers::Endpoint;
 use super::keys;
 use super::line::Line;
-use super::outcome::{INPUT_MISMATCH, MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, with_sources};
+use super::outcome::{MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, with_sources};
 use super::socket::AGENT;
 use crate::saga::ids::Timestamp;
-use crate::saga::words::{Outcome, Phase, Refusal};
+use crate::saga::words::{Outcome, Phase, Refusal, codes};
 use crate::tasks::Tasks;
 use answer::Reply;
 use pool::Pool;
@@ -141,7 +141,7 @@ fn mismatch(phase: Phase, why: &str) -> Outcome {
     let message = format!("nothing was sent: {why}");
     match phase {
         Phase::Action | Phase::Compensation => Outcome::Refused(Refusal {
-            code: INPUT_MISMATCH.to_owned(),
+            code: codes::INPUT_MISMATCH.to_owned(),
             message: cut(&message, MESSAGE_MAX_CHARS),
         }),
         // A question that was not asked says nothing about the effect.

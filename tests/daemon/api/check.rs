@@ -1,18 +1,19 @@
 //! `sagactl participant check` against real services: a good one of each protocol, and bad ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::support::http_service::{Asked, HttpService, Told};
 use crate::support::participant::{Answer, Call, Ledger, Participant};
+use crate::support::sample_service::{Reflects, Sample, Says, Seen, compile};
 
 /// What is wrong with a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,16 @@ async fn check(words: &[&str]) -> Result<(Option<i32>, String, String)> {
 
 /// The names of the checks that failed, and of those that were not tried.
 async fn findings(endpoint: &str, words: &[&str]) -> Result<(Option<i32>, Vec<String>, Vec<String>)> {
-    let words = [&[endpoint, "--yes", "-o", "json", "--input", r#"{"amount":2}"#], words].concat();
+    findings_of(endpoint, &["--input", r#"{"amount":2}"#], words).await
+}
+
+/// The same with an input of another form.
+async fn findings_of(
+    endpoint: &str,
+    input: &[&str],
+    words: &[&str],
+) -> Result<(Option<i32>, Vec<String>, Vec<String>)> {
+    let words = [&[endpoint, "--yes", "-o", "json"], input, words].concat();
     let (code, out, err) = check(&words).await?;
     let report: Value = serde_json::from_str(&out).with_context(|| format!("{out}\n{err}"))?;
     let checks = report["checks"].as_array().context("checks")?;
@@ -302,6 +312,80 @@ async fn a_participant_that_keeps_no_keys_is_found_out() -> Result<()> {
     assert_eq!(code, Some(1));
     for name in ["repeated", "at-once", "late", "refused", "garbage"] {
         assert!(failed.contains(&name.to_owned()), "{name} in {failed:?}");
+    }
+    Ok(())
+}
+
+/// The gRPC service of another team.
+const GREENHOUSE: [(&str, &str); 1] = [(
+    "greenhouse.proto",
+    r#"
+syntax = "proto3";
+package greenhouse.v3;
+service Plants {
+  rpc Take(TakeRequest) returns (TakeReply);
+  rpc GiveBack(TakeRequest) returns (TakeReply);
+}
+message TakeRequest { uint32 pots = 1; }
+message TakeReply { int64 receipt = 1; }
+"#,
+)];
+
+/// What a plain gRPC service with the barrier keeps: answers by the action's key, and what was undone.
+#[derive(Default)]
+struct Greenhouse {
+    receipts: HashMap<String, u64>,
+    undone: HashSet<String>,
+}
+
+impl Greenhouse {
+    fn answer(&mut self, seen: &Seen, undoes_nothing: bool) -> Says {
+        let key = seen.metadata["sagad-action-idempotency-key"].clone();
+        let next = self.receipts.len() as u64 + 1;
+        if seen.method == "GiveBack" {
+            let is_known = self.receipts.contains_key(&key) || self.undone.contains(&key);
+            if !is_known && !undoes_nothing {
+                return Says::Status(Status::not_found("no such receipt"));
+            }
+            self.undone.insert(key);
+            return Says::Json(json!({}));
+        }
+        if let Some(receipt) = self.receipts.get(&key) {
+            return Says::Json(json!({ "receipt": receipt.to_string() }));
+        }
+        if self.undone.contains(&key) {
+            return Says::Status(Status::failed_precondition("given back before it was taken"));
+        }
+        if seen.request["pots"].as_u64().unwrap_or_default() == 0 {
+            return Says::Status(Status::invalid_argument("no pots"));
+        }
+        self.receipts.insert(key, next);
+        Says::Json(json!({ "receipt": next.to_string() }))
+    }
+}
+
+#[tokio::test]
+async fn a_plain_grpc_service_is_tried_out_by_its_own_types() -> Result<()> {
+    let cases: [(bool, &[&str], &[&str]); 3] = [
+        (true, &[], &[]),
+        (false, &[], &["undo-nothing", "late", "undo-refused"]),
+        // A status that counts as done leaves the late action to be found.
+        (false, &["--done-on", "give-back=NOT_FOUND"], &["late"]),
+    ];
+    for (undoes_nothing, words, expected) in cases {
+        let greenhouse = Mutex::new(Greenhouse::default());
+        let script = move |seen: &Seen| greenhouse.lock().answer(seen, undoes_nothing);
+        let sample = Sample::start(&compile(&GREENHOUSE), Reflects::V1, script).await;
+        let words = [
+            &["--protocol", "grpc", "--action", "take=greenhouse.v3.Plants/Take"][..],
+            &["--compensation", "give-back=greenhouse.v3.Plants/GiveBack", "--patience", "300ms"],
+            &["--refused-input", r#"{"pots":0}"#],
+            words,
+        ];
+        let input = ["--input", r#"{"pots":2}"#];
+        let (_, failed, _) = findings_of(&sample.endpoint(), &input, &words.concat()).await?;
+        let failed: Vec<&str> = failed.iter().map(String::as_str).collect();
+        assert_eq!(failed, expected);
     }
     Ok(())
 }

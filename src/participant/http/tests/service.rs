@@ -162,7 +162,7 @@ async fn an_input_that_does_not_fit_the_path_is_refused_and_nothing_is_sent() {
         let Outcome::Refused(refusal) = caller.client.call(call, &route("POST /{id}"), NOON).await else {
             panic!("not refused")
         };
-        assert_eq!(refusal.code, INPUT_MISMATCH);
+        assert_eq!(refusal.code, codes::INPUT_MISMATCH);
         assert!(refusal.message.contains("nothing was sent") && refusal.message.contains("`id`"));
     }
     let question = outgoing(Phase::Probe, "{}");
