@@ -3,44 +3,25 @@
 mod garbage;
 mod service;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::participant::dispatch;
 use crate::participant::handlers::ClaimedAction;
-use crate::saga::ids::{ActionName, DefinitionName, InstanceRef, ParticipantName, SagaId, StepIx};
-use crate::saga::input::CallDuty;
+use crate::saga::ids::SagaId;
 use crate::saga::json::Json;
 
 const NOON: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A call of `stock.deduct` with this input.
 pub(in crate::participant) fn outgoing(phase: Phase, input: &str) -> Outgoing {
-    let follows_up = phase != Phase::Action;
-    let action_key = "action-key-1".to_owned();
-    Outgoing {
-        saga_id: SagaId::parse("shop/order:1").unwrap(),
-        definition: DefinitionName::parse("order").unwrap(),
-        labels: Arc::new(BTreeMap::new()),
-        duty: CallDuty {
-            at: InstanceRef { step: StepIx(0), item: Some(2) },
-            phase,
-            attempt: 3,
-            epoch: 7,
-            participant: ParticipantName::parse("stock").unwrap(),
-            action: ActionName::parse("deduct").unwrap(),
-            is_named: true,
-            step: "deduct-stock/2".to_owned(),
-            input: Json::trusted(input.to_owned()),
-            action_input: follows_up.then(|| Json::trusted(r#"{"a":1}"#.to_owned())),
-            action_output: None,
-            timeout: Duration::from_mins(1),
-        },
-        key: if follows_up { "undo-key-1".to_owned() } else { action_key.clone() },
-        action_key,
-        token: "tag.action.deduct-stock/2.shop/order:1".to_owned(),
-    }
+    let mut outgoing = dispatch::tests::outgoing(phase, Duration::from_mins(1));
+    outgoing.saga_id = SagaId::parse("shop/order:1").unwrap();
+    outgoing.duty.input = Json::trusted(input.to_owned());
+    outgoing.key = if phase == Phase::Action { outgoing.action_key.clone() } else { "undo-key-1".to_owned() };
+    outgoing.token = "tag.action.deduct-stock/2.shop/order:1".to_owned();
+    outgoing
 }
 
 fn route(target: &str) -> Route {
