@@ -15,8 +15,8 @@ use super::summary::{far_wake, summary_of};
 use crate::saga::apply::about;
 use crate::saga::decide::{Decision, NewSaga, decide, start};
 use crate::saga::duties::{Waits, rests, waits};
-use crate::saga::event::{Event, Fact};
-use crate::saga::ids::{InstanceRef, ParticipantName, SagaId, Timestamp};
+use crate::saga::event::Fact;
+use crate::saga::ids::{InstanceRef, SagaId, Timestamp};
 use crate::saga::input::{Context, Input, Rejection};
 use crate::saga::state::Saga;
 use crate::saga::words::Phase;
@@ -231,22 +231,9 @@ fn announce_calls(shared: &Shared, decision: &Decision) {
         return;
     }
     for fact in &decision.facts {
-        if let Some(participant) = callee(&decision.next, &fact.event) {
+        if let Some(participant) = decision.next.callee(&fact.event) {
             shared.dispatch.expect_call(participant);
         }
-    }
-}
-
-/// Whom a fact says to call.
-fn callee<'s>(saga: &'s Saga, event: &Event) -> Option<&'s ParticipantName> {
-    match event {
-        Event::StepStarted { at, .. } => Some(&saga.step(*at).action.participant),
-        Event::StepProbed { at, .. } => {
-            let step = saga.step(*at);
-            Some(step.probe.as_ref().map_or(&step.action.participant, |probe| &probe.participant))
-        }
-        Event::CompensationStarted { at, .. } => saga.compensation_call(*at).map(|call| &call.participant),
-        _ => None,
     }
 }
 

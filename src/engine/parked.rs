@@ -128,8 +128,12 @@ mod tests {
     struct Places(AtomicUsize);
 
     impl Reach for Places {
-        fn can_call(&self, _: &ParticipantName, _: &ActionName) -> bool {
-            self.0.load(Ordering::SeqCst) > 0
+        fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
+            self.places(participant, action) > 0
+        }
+
+        fn places(&self, _: &ParticipantName, _: &ActionName) -> usize {
+            self.0.load(Ordering::SeqCst)
         }
     }
 
@@ -140,10 +144,6 @@ mod tests {
 
         fn first_behind<'p>(&self, _: &'p [ParticipantName]) -> Option<(&'p ParticipantName, Backlog)> {
             None
-        }
-
-        fn places(&self, _: &ParticipantName, _: &ActionName) -> usize {
-            self.0.load(Ordering::SeqCst)
         }
     }
 

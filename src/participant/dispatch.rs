@@ -70,6 +70,10 @@ impl Reach for Participants {
         self.registry.can_call(participant, action)
     }
 
+    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
+        self.registry.places(participant, action)
+    }
+
     fn obstacle(&self, participant: &ParticipantName, action: &ActionName) -> Obstacle {
         self.registry.obstacle(participant, action)
     }
@@ -101,10 +105,6 @@ impl Dispatch for Participants {
 
     fn expect_call(&self, participant: &ParticipantName) {
         self.registry.expect_call(participant);
-    }
-
-    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
-        self.registry.places(participant, action)
     }
 }
 

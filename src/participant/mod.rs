@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::saga::ids::{ActionName, DefinitionName, ParticipantName, SagaId};
+use crate::saga::ids::{DefinitionName, ParticipantName, SagaId};
 use crate::saga::input::{CallDuty, Reach};
 use crate::saga::words::Outcome;
 
@@ -94,10 +94,5 @@ pub trait Dispatch: Reach + Send + Sync + 'static {
     /// let through is spoken for.
     fn expect_call(&self, participant: &ParticipantName) {
         let _ = participant;
-    }
-
-    /// How many calls of `action` may be decided now, for sagas that wait to make one.
-    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
-        if self.can_call(participant, action) { usize::MAX } else { 0 }
     }
 }

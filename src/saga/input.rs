@@ -29,6 +29,12 @@ pub trait Reach: Sync {
     /// Whether calls of `action` can be sent to the participant now.
     fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool;
 
+    /// How many calls of `action` may be decided now: a participant that failed lets only a few through
+    /// until it has answered them.
+    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
+        if self.can_call(participant, action) { usize::MAX } else { 0 }
+    }
+
     /// What stands in the way of calls that cannot be sent, for people.
     fn obstacle(&self, participant: &ParticipantName, action: &ActionName) -> Obstacle {
         let _ = (participant, action);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::definition::{Call, Definition, Step};
-use super::ids::{InstanceRef, LockKey, SagaId, StepIx, Timestamp};
+use super::event::Event;
+use super::ids::{InstanceRef, LockKey, ParticipantName, SagaId, StepIx, Timestamp};
 use super::json::Json;
 use super::lineup::Lineup;
 use super::row::Row;
@@ -345,6 +346,20 @@ impl Saga {
     #[must_use]
     pub fn compensation_call(&self, at: InstanceRef) -> Option<&Call> {
         self.step(at).compensation.as_ref()
+    }
+
+    /// Whom a fact says to call.
+    #[must_use]
+    pub fn callee(&self, event: &Event) -> Option<&ParticipantName> {
+        match event {
+            Event::StepStarted { at, .. } => Some(&self.step(*at).action.participant),
+            Event::StepProbed { at, .. } => {
+                let step = self.step(*at);
+                Some(step.probe.as_ref().map_or(&step.action.participant, |probe| &probe.participant))
+            }
+            Event::CompensationStarted { at, .. } => self.compensation_call(*at).map(|call| &call.participant),
+            _ => None,
+        }
     }
 
     /// The name of the instance at `at`.

@@ -56,7 +56,8 @@ fn start_due_compensations(draft: &mut Draft<'_>, ix: StepIx) -> bool {
             start_compensation(draft, at);
         }
     }
-    if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Compensation) {
+    let whole = InstanceRef { step: ix, item: None };
+    if !draft.can_call(whole, Phase::Compensation) {
         return false;
     }
     let cap = draft.saga.steps[ix.at()].cap(step);
@@ -70,6 +71,9 @@ fn start_due_compensations(draft: &mut Draft<'_>, ix: StepIx) -> bool {
         let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return left_its_place };
         let is_first = draft.instance(at).is_some_and(|i| i.compensation == Compensation::Idle);
         let started = u32::from(start_compensation(draft, at));
+        if started == 0 && !draft.can_call(whole, Phase::Compensation) {
+            return false;
+        }
         free_calls -= started;
         room -= if is_first { started } else { 0 };
         left_its_place |= !is_first && draft.instance(at).is_some_and(|i| !i.is_under_way_backward());

@@ -260,7 +260,7 @@ impl<'a> Draft<'a> {
         Ok(CallInput::Inline(json))
     }
 
-    /// Whether calls for `phase` of the step behind `at` can be sent now.
+    /// Whether one more call for `phase` of the step behind `at` can be sent now.
     pub fn can_call(&self, at: InstanceRef, phase: Phase) -> bool {
         let step = self.saga.step(at);
         let (participant, action) = match phase {
@@ -271,7 +271,14 @@ impl<'a> Draft<'a> {
             },
             Phase::Probe => step.probe.as_ref().map_or(step.action.handler(), Probe::handler),
         };
-        self.ctx.reach.can_call(participant, action)
+        match self.ctx.reach.places(participant, action) {
+            0 => false,
+            usize::MAX => true,
+            places => {
+                let decided = self.facts.iter().filter(|fact| self.saga.callee(&fact.event) == Some(participant));
+                places > decided.count()
+            }
+        }
     }
 
     /// The next instance of `step` from the slot `from` on that comes to something `wanted`. Moves

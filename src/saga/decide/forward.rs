@@ -94,7 +94,8 @@ fn start_due_instances(draft: &mut Draft<'_>, ix: StepIx) -> bool {
     while let Some(at) = draft.next_instance(ix, &mut from, is_due) {
         look_again(draft, at);
     }
-    if !draft.can_call(InstanceRef { step: ix, item: None }, Phase::Action) {
+    let whole = InstanceRef { step: ix, item: None };
+    if !draft.can_call(whole, Phase::Action) {
         return false;
     }
     let cap = draft.saga.steps[ix.at()].cap(draft.saga.definition.step(ix));
@@ -107,6 +108,9 @@ fn start_due_instances(draft: &mut Draft<'_>, ix: StepIx) -> bool {
         let Some(at) = draft.next_instance(ix, &mut from, may_start) else { return left_its_place };
         let is_first = matches!(draft.instance(at).map(|i| &i.action), Some(Action::Pending));
         let started = u32::from(start_attempt(draft, at));
+        if started == 0 && !draft.can_call(whole, Phase::Action) {
+            return false;
+        }
         free_calls -= started;
         room -= if is_first { started } else { 0 };
         left_its_place |= !is_first && draft.instance(at).is_some_and(|i| !i.is_under_way_forward());

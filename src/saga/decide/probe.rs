@@ -44,6 +44,15 @@ pub(super) fn leave_unknown(draft: &mut Draft<'_>, at: InstanceRef, cause: &str)
     draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
 }
 
+/// The last question before a block was not asked, through no fault of the participant's: the step is
+/// called once more before it is put to an operator.
+pub(super) fn call_once_more(draft: &mut Draft<'_>, at: InstanceRef, cause: &str) {
+    let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
+    let (cause, elapsed, unsent) = (cause.to_owned(), Duration::ZERO, false);
+    let retry_at = Some(draft.ctx.now);
+    draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
+}
+
 /// A probe's answer. An answer to a question nobody asks any more changes nothing.
 pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
     let Some(instance) = draft.instance(reply.at) else { return };
@@ -74,6 +83,9 @@ pub(super) fn probe_replied(draft: &mut Draft<'_>, reply: &Reply) {
             without_a_probe(draft, reply.at, &why);
         }
         Outcome::Pending(_) => leave_unknown(draft, reply.at, "the participant is still working"),
+        Outcome::Unsent(cause) if matches!(why, ProbeWhy::BeforeBlock(_)) => {
+            call_once_more(draft, reply.at, cause);
+        }
         // A question that was not asked has no answer either.
         Outcome::Unknown(cause) | Outcome::Unsent(cause) => match why {
             ProbeWhy::BeforeBlock(doubt) => block_in_doubt(draft, reply.at, &doubt),

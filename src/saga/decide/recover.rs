@@ -8,7 +8,7 @@ use crate::saga::state::{Action, Compensation, Instance, ProbeWhy, Stage};
 use crate::saga::tally::Tally;
 
 use super::draft::Draft;
-use super::probe::{leave_unknown, start_probe};
+use super::probe::{call_once_more, leave_unknown, start_probe};
 
 const LOST: &str = "the daemon stopped while the call was in flight";
 
@@ -51,11 +51,7 @@ fn ask_again(draft: &mut Draft<'_>, at: InstanceRef) {
     }
     let attempt = draft.instance(at).map_or(0, |i| i.tries.attempt);
     match why {
-        ProbeWhy::BeforeBlock(_) => {
-            let (cause, elapsed, unsent) = (LOST.to_owned(), Duration::ZERO, false);
-            let retry_at = Some(draft.ctx.now);
-            draft.record(Event::StepUnknown { at, attempt, cause, elapsed, retry_at, unsent });
-        }
+        ProbeWhy::BeforeBlock(_) => call_once_more(draft, at, LOST),
         ProbeWhy::Pending if draft.saga.stage == Stage::Backward => leave_unknown(draft, at, LOST),
         ProbeWhy::Pending => super::reply::wait_for_it(draft, at, attempt, Duration::ZERO),
     }

@@ -18,8 +18,8 @@ use std::time::Duration;
 use super::apply::replay;
 use super::decide::{Decision, NewSaga, decide, start};
 use super::event::Fact;
-use super::ids::{InstanceRef, LockKey, SagaId, Timestamp};
-use super::input::{Act, Completion, Context, Input, Rejection, Reply, Resolution};
+use super::ids::{ActionName, InstanceRef, LockKey, ParticipantName, SagaId, Timestamp};
+use super::input::{Act, Completion, Context, Input, Reach, Rejection, Reply, Resolution};
 use super::invariants::{check_answer, check_journal, check_step};
 use super::json::Json;
 use super::room::JournalLimit;
@@ -40,13 +40,29 @@ fn side_work(after: &[u32]) -> StepPlan {
     StepPlan::new("side", StepKind::Retriable, after)
 }
 
+/// Who is away, and how many calls the others let through.
+struct Shops {
+    away: Away,
+    places: usize,
+}
+
+impl Reach for Shops {
+    fn can_call(&self, participant: &ParticipantName, action: &ActionName) -> bool {
+        self.places(participant, action) > 0
+    }
+
+    fn places(&self, participant: &ParticipantName, action: &ActionName) -> usize {
+        if self.away.can_call(participant, action) { self.places } else { 0 }
+    }
+}
+
 /// A saga under way.
 struct Story {
     saga: Option<Saga>,
     journal: Vec<Fact>,
     now: Timestamp,
     epoch: u64,
-    away: Away,
+    reach: Shops,
     limit: JournalLimit,
 }
 
@@ -81,7 +97,7 @@ impl Story {
             journal: Vec::new(),
             now: Timestamp(0),
             epoch: 1,
-            away: Away::default(),
+            reach: Shops { away: Away::default(), places: usize::MAX },
             limit: JournalLimit::NONE,
         }
     }
@@ -96,7 +112,7 @@ impl Story {
                 return self.decide(&Input::Wake);
             }
             ["wake"] => {
-                let owed = super::duties::duties(self.saga(), &self.away);
+                let owed = super::duties::duties(self.saga(), &self.reach);
                 self.now = owed.waits.wake_at.expect("it waits for a time").max(self.now);
                 return self.decide(&Input::Wake);
             }
@@ -107,12 +123,20 @@ impl Story {
                 return self.decide(&Input::Wake);
             }
             ["away"] => {
-                self.away.0.insert("shop-0".to_owned());
+                self.reach.away.0.insert("shop-0".to_owned());
                 return "-".to_owned();
             }
             ["back"] => {
-                self.away.0.clear();
+                self.reach.away.0.clear();
                 return self.decide(&Input::Wake);
+            }
+            ["places", "all"] => {
+                self.reach.places = usize::MAX;
+                return self.decide(&Input::Wake);
+            }
+            ["places", places] => {
+                self.reach.places = places.parse().expect("a number");
+                return "-".to_owned();
             }
             ["crash"] => {
                 (self.epoch, self.now) = (self.epoch + 1, self.now + Duration::from_mins(1));
@@ -143,7 +167,7 @@ impl Story {
             locks,
         };
         let context =
-            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
+            Context { now: self.now, epoch: self.epoch, reach: &self.reach, journal_limit: self.limit };
         let Decision { facts, next, .. } = start(new, &context);
         let told = telling::facts(&next, &facts[1..]);
         (self.saga, self.journal) = (Some(next), facts);
@@ -152,7 +176,7 @@ impl Story {
 
     fn decide(&mut self, input: &Input) -> String {
         let context =
-            Context { now: self.now, epoch: self.epoch, reach: &self.away, journal_limit: self.limit };
+            Context { now: self.now, epoch: self.epoch, reach: &self.reach, journal_limit: self.limit };
         match decide(self.saga(), input, &context) {
             Err(Rejection::Precondition(_)) => "no: not now".to_owned(),
             Err(Rejection::Invalid { field, .. }) => format!("no: {field} is wrong"),

@@ -125,7 +125,7 @@ fn a_dry_run_shows_what_would_follow() {
     }
     let input = story.input(&["skip", "a"]);
     let context =
-        Context { now: story.now, epoch: story.epoch, reach: &story.away, journal_limit: story.limit };
+        Context { now: story.now, epoch: story.epoch, reach: &story.reach.away, journal_limit: story.limit };
     let before = story.saga().clone();
     let would = decide(&before, &input, &context).unwrap();
     assert!(*story.saga() == before, "nothing changed");

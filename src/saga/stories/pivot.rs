@@ -83,6 +83,18 @@ fn a_deadline_behind_the_pivots_call_is_ignored() {
 }
 
 #[test]
+fn a_last_question_that_was_never_sent_is_not_taken_for_its_answer() {
+    check(
+        vec![pivot(&[]).with(|step| step.attempts = 1)],
+        "start      => call pivot 1
+         lose pivot => pivot unknown; probe pivot 1
+         unsent probe pivot => pivot unknown, again in 0ms; call pivot 2
+         lose pivot => pivot unknown; probe pivot 2
+         lose probe pivot => pivot blocked",
+    );
+}
+
+#[test]
 fn a_last_question_lost_in_a_crash_is_not_taken_for_its_answer() {
     check(
         vec![pivot(&[]).with(|step| step.attempts = 1)],

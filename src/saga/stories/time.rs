@@ -210,3 +210,23 @@ fn a_participant_that_is_in_a_hurry_is_not_asked_all_the_time() {
          hurry undo a  => undo a pending, look in 10ms",
     );
 }
+
+#[test]
+fn no_more_calls_are_decided_at_once_than_are_let_through() {
+    check(
+        vec![undoable("each", &[]).with(|step| (step.is_fan_out, step.concurrency) = (true, 3)), pivot(&[0])],
+        "places 0    => -
+         start       => items [1,2,3]
+         places 2    => -
+         wait 10ms   => call each/0 1; call each/1 1
+         places 1    => -
+         unsent each/1 => each/1 unsent, again in 0ms; call each/1 2
+         places all  => call each/2 1
+         done each/0 => each/0 done
+         done each/1 => each/1 done
+         done each/2 => each/2 done; call pivot 1
+         places 1    => -
+         refuse pivot => pivot refused NO; COMPENSATING NO; undo each/0 1
+         places all  => undo each/1 1; undo each/2 1",
+    );
+}
