@@ -48,6 +48,7 @@ struct Shared {
     calls: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
     request_timeout: Duration,
     message_max_bytes: usize,
     draining: CancellationToken,
@@ -61,6 +62,7 @@ impl GateLayer {
             calls: Arc::new(Semaphore::new(limits.calls_max)),
             waits: Arc::new(Semaphore::new(limits.waits_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
+            workers: Arc::new(Semaphore::new(limits.workers_max)),
             request_timeout: limits.request_timeout,
             message_max_bytes: limits.message_max_bytes(),
             draining,
@@ -139,7 +141,8 @@ impl Shared {
         let places = match class {
             Class::Call => &self.calls,
             Class::Wait => &self.waits,
-            Class::Stream | Class::Worker => &self.streams,
+            Class::Stream => &self.streams,
+            Class::Worker => &self.workers,
         };
         places.clone().try_acquire_owned().ok()
     }

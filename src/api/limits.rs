@@ -31,6 +31,9 @@ pub const CODE_MAX_BYTES: usize = 256;
 /// Longest message of a refusal, in bytes.
 pub const MESSAGE_MAX_BYTES: usize = 4_096;
 
+/// Time for a worker to say hello once its stream is open.
+pub const HELLO_MAX: Duration = Duration::from_secs(10);
+
 /// Most bytes of a list's answer before the page is cut short: below the 4 MiB that gRPC clients
 /// accept by default.
 pub const LIST_ANSWER_MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -50,8 +53,11 @@ pub struct Limits {
     pub calls_max: usize,
     /// Starts and waits at a time. More are refused.
     pub waits_max: usize,
-    /// Streams at a time. More are refused.
+    /// Watch streams at a time. More are refused.
     pub streams_max: usize,
+    /// Workers' streams at a time, apart from the others: who only watches must not keep steps from being
+    /// done. More are refused.
+    pub workers_max: usize,
     /// Connections at a time on the gRPC port. More are closed at once.
     pub connections_max: usize,
     /// RPCs at a time on one connection. A client queues what is over.
@@ -81,6 +87,7 @@ impl Default for Limits {
             calls_max: 4_096,
             waits_max: 16_384,
             streams_max: 4_096,
+            workers_max: 4_096,
             connections_max: 4_096,
             streams_per_connection_max: 4_096,
             header_list_max_bytes: 16 * 1024,

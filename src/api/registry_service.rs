@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::limits::HELLO_MAX;
 use super::status::from_engine;
 use super::{Context, convert, parse};
 use crate::engine::participants::Outbound;
@@ -79,7 +80,9 @@ impl RegistryService for RegistryApi {
         request: Request<Streaming<proto::OpenWorkerRequest>>,
     ) -> Result<Response<Self::OpenWorkerStream>, Status> {
         let mut inbound = request.into_inner();
-        let first = inbound.message().await?;
+        let hello = tokio::time::timeout(HELLO_MAX, inbound.message()).await;
+        let no_hello = |_passed| Status::deadline_exceeded(format!("no hello within {HELLO_MAX:?}"));
+        let first = hello.map_err(no_hello)??;
         let handlers = parse::worker_hello(first.unwrap_or_default()).map_err(from_engine)?;
         let seat = self.context.engine.seat_worker(handlers).await.map_err(from_engine)?;
         Ok(Response::new(seat.serve(inbound)))

@@ -357,7 +357,9 @@ impl Saga {
                 let step = self.step(*at);
                 Some(step.probe.as_ref().map_or(&step.action.participant, |probe| &probe.participant))
             }
-            Event::CompensationStarted { at, .. } => self.compensation_call(*at).map(|call| &call.participant),
+            Event::CompensationStarted { at, .. } => {
+                self.compensation_call(*at).map(|call| &call.participant)
+            }
             _ => None,
         }
     }

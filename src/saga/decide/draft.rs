@@ -275,7 +275,8 @@ impl<'a> Draft<'a> {
             0 => false,
             usize::MAX => true,
             places => {
-                let decided = self.facts.iter().filter(|fact| self.saga.callee(&fact.event) == Some(participant));
+                let decided =
+                    self.facts.iter().filter(|fact| self.saga.callee(&fact.event) == Some(participant));
                 places > decided.count()
             }
         }

@@ -10,6 +10,7 @@ use tonic_types::StatusExt as _;
 use crate::support::daemon::{Daemon, Launch};
 use crate::support::participant::{Answer, Gate};
 use crate::support::play::{PATIENCE, Play};
+use crate::support::worker::{Bare, hello};
 
 /// More calls in line than a participant may have before starts that need it are refused.
 const FLOOD: usize = 1_100;
@@ -44,6 +45,8 @@ async fn watches_beyond_the_limit_are_refused_until_one_ends() -> Result<()> {
     };
     let (first, second) = (watch().await?, watch().await?);
     overloaded(&watch().await.map(drop).unwrap_err());
+    // Who only watches does not keep workers away.
+    let _worker = Bare::open(&daemon, hello("elsewhere", &["do"], 1)).await?;
     drop(first);
     let again = async {
         while let Err(status) = watch().await {
