@@ -20,7 +20,7 @@ use super::net::Door;
 /// Connections at a time on this port. More are closed at once.
 const CONNECTIONS_MAX: usize = 512;
 /// A connection without a byte in either direction for this long is closed.
-const QUIET_MAX: Duration = Duration::from_mins(1);
+const QUIET_MAX: Duration = Duration::from_secs(10);
 /// Time for requests in flight to finish at a shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// The form of the figures.

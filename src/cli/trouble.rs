@@ -121,7 +121,7 @@ fn explain(asked: &str, status: &Status) -> String {
         }
     }
     let delay = details.retry_info().and_then(|retry| retry.retry_delay);
-    if let Some(advice) = advice(status.code(), delay) {
+    if let Some(advice) = advice(asked, status.code(), delay) {
         let _ = write!(told, "\n  {advice}");
     }
     told
@@ -140,7 +140,7 @@ fn line(told: &mut String, subject: &str, description: &str) {
 }
 
 /// What to do about it; `None` where the message and its violations say it all.
-fn advice(code: Code, delay: Option<Duration>) -> Option<String> {
+fn advice(asked: &str, code: Code, delay: Option<Duration>) -> Option<String> {
     let words = match code {
         Code::NotFound => {
             "`sagactl list`, `sagactl def list` and `sagactl participant list` show what there is"
@@ -148,7 +148,9 @@ fn advice(code: Code, delay: Option<Duration>) -> Option<String> {
         Code::AlreadyExists => {
             "the id belongs to another request and nothing was changed; choose another --id"
         }
-        Code::FailedPrecondition => "`sagactl why ID` says where a saga stands and what fits it",
+        Code::FailedPrecondition if !asked.starts_with("register participant") => {
+            "`sagactl why ID` says where a saga stands and what fits it"
+        }
         Code::ResourceExhausted => {
             return Some(match delay {
                 Some(delay) => format!("try again in {}", humantime::format_duration(delay)),
@@ -166,6 +168,7 @@ fn advice(code: Code, delay: Option<Duration>) -> Option<String> {
         }
         Code::Ok
         | Code::InvalidArgument
+        | Code::FailedPrecondition
         | Code::PermissionDenied
         | Code::Unauthenticated
         | Code::Aborted

@@ -171,7 +171,7 @@ impl Endpoint {
         if authority.host().is_empty() || authority.as_str().contains('@') {
             return Err(format!("must name a host without user or password; {FORM}"));
         }
-        if uri.path() != "/" || uri.query().is_some() {
+        if uri.path() != "/" || uri.query().is_some() || text.contains('#') {
             return Err(format!("must end behind the port, without path or query; {FORM}"));
         }
         Ok(Self(format!("http://{}:{port}", authority.host().to_ascii_lowercase()).into()))
@@ -425,6 +425,7 @@ pub(super) mod tests {
             ("http://me:secret@shop:9001", "without user or password"),
             ("http://shop:9001/api", "without path or query"),
             ("http://shop:9001?x=1", "without path or query"),
+            ("http://shop:9001#x", "without path or query"),
             ("http://:9001", "must name a host"),
             ("not a url", "is not a URL"),
         ];

@@ -5,6 +5,7 @@
 //! name that a file uses has been found: each file then imports the files that define what it uses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use prost_reflect::DescriptorPool;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
@@ -125,14 +126,30 @@ impl Files {
     /// What is missing or contradicts itself.
     pub(super) fn pool(&self) -> Result<DescriptorPool, String> {
         let files = self.by_name.values().map(|file| self.linked(file)).collect::<Result<Vec<_>, _>>()?;
-        let mut pool = DescriptorPool::new();
-        pool.add_file_descriptor_protos(files)
-            .map_err(|error| format!("its types contradict themselves: {error}"))?;
-        Ok(pool)
+        // Whoever wrote the files may be anybody, and the library takes some things for given.
+        let built = catch_unwind(AssertUnwindSafe(|| {
+            let mut pool = DescriptorPool::new();
+            pool.add_file_descriptor_protos(files).map(|()| pool)
+        }));
+        match built {
+            Ok(Ok(pool)) => Ok(pool),
+            Ok(Err(error)) => Err(format!("its types contradict themselves: {error}")),
+            Err(_panic) => Err("its types contradict themselves".to_owned()),
+        }
     }
 
     fn linked(&self, file: &FileDescriptorProto) -> Result<FileDescriptorProto, String> {
         let mut file = file.clone();
+        match file.syntax.as_deref() {
+            None | Some("proto2" | "proto3" | "editions") => {}
+            Some("") => file.syntax = None,
+            Some(other) => {
+                return Err(format!("{} is in the syntax {other:?}, which is not known", file.name()));
+            }
+        }
+        for message in &file.message_type {
+            check_map_entries(message)?;
+        }
         self.drop_lost_extensions(&mut file);
         let (mut imports, mut lost) = (BTreeSet::new(), None);
         each_name(&mut file, &mut |scope, name| match self.resolve(scope, name) {
@@ -216,6 +233,16 @@ fn each_name(file: &mut FileDescriptorProto, see: &mut dyn FnMut(&str, &mut Stri
             names.into_iter().flatten().for_each(|name| see(&scope, name));
         }
     }
+}
+
+/// A map is a list of messages with a key and a value, and is read as such without a further look.
+fn check_map_entries(message: &DescriptorProto) -> Result<(), String> {
+    let is_entry = message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry);
+    let numbers: Vec<_> = message.field.iter().map(FieldDescriptorProto::number).collect();
+    if is_entry && numbers != [1, 2] {
+        return Err(format!("{} is the entry of a map without a key or a value", message.name()));
+    }
+    message.nested_type.iter().try_for_each(check_map_entries)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Target {
         parts.push(Part::Text(rest.to_owned()));
         let target = Self(parts);
         let sample = target.with(|_, _| Ok("x".to_owned()))?;
-        if sample.contains('#') || sample.parse::<PathAndQuery>().is_err() {
+        if !is_written_as_in_a_url(&sample) || sample.parse::<PathAndQuery>().is_err() {
             return Err(
                 "the path has characters that a URL cannot have; write them percent-encoded".to_owned()
             );
@@ -119,7 +119,20 @@ fn scalar(input: &Value, name: &str) -> Result<String, String> {
 
 fn has_dots(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
-    path.split('/').any(|segment| matches!(segment, "." | ".."))
+    // Servers decode before they resolve.
+    let decoded = path.replace("%2e", ".").replace("%2E", ".");
+    decoded.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Whether `target` has only characters that stand for themselves in a path or a query (RFC 3986, 3.3
+/// and 3.4), and others percent-encoded.
+fn is_written_as_in_a_url(target: &str) -> bool {
+    let bytes = target.as_bytes();
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => is_digit(at + 1) && is_digit(at + 2),
+        _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(byte),
+    })
 }
 
 /// `text` as one segment of a path or one value of a query.
@@ -174,7 +187,7 @@ mod tests {
             let problem = fill(&format!("/a/{{{field}}}/b"), &input).unwrap_err();
             assert!(problem.contains(&format!("`{field}`")), "{problem}");
         }
-        for dots in ["/a/{up}/b", "/a/{here}"] {
+        for dots in ["/a/{up}/b", "/a/{here}", "/%2e{here}"] {
             assert!(fill(dots, &input).unwrap_err().contains("`..`"));
         }
         let long = json!({ "id": "x".repeat(FILLED_MAX_BYTES) });
@@ -196,6 +209,11 @@ mod tests {
             ("/a#b", "percent-encoded"),
             ("/a b", "percent-encoded"),
             ("/a/../b", "`..`"),
+            ("/a/%2E%2e/b", "`..`"),
+            ("/%zz", "percent-encoded"),
+            ("/a%", "percent-encoded"),
+            ("/ä", "percent-encoded"),
+            ("/a\\b", "percent-encoded"),
         ];
         for (text, expected) in cases {
             let problem = Target::parse(text).unwrap_err();

@@ -113,3 +113,18 @@ fn files_are_bounded_in_bytes() {
     assert!(problem.contains("more than 16777216 bytes"), "{problem}");
     assert!(Files::default().add(b"\xff\xff").unwrap_err().contains("cannot be read"));
 }
+
+#[test]
+fn files_that_no_compiler_writes_are_refused_and_panic_nowhere() {
+    let mut unknown = named("common/money.proto");
+    unknown.syntax = Some("proto9".to_owned());
+    assert!(with(&[unknown]).pool().unwrap_err().contains("\"proto9\""));
+    let mut empty = named("common/money.proto");
+    empty.syntax = Some(String::new());
+    assert!(with(&[empty]).pool().unwrap().get_message_by_name("common.Money").is_some());
+    let mut entry = named("common/money.proto");
+    let options = prost_types::MessageOptions { map_entry: Some(true), ..Default::default() };
+    entry.message_type[0].nested_type =
+        vec![DescriptorProto { name: Some("Odd".to_owned()), options: Some(options), ..Default::default() }];
+    assert!(with(&[entry]).pool().unwrap_err().contains("Odd is the entry of a map"));
+}
