@@ -234,6 +234,7 @@ fn question(outgoing: &Outgoing, route: &Route, request: Vec<u8>) -> Question {
         headers,
         messages: vec![Bytes::from(request)],
         answer_max_bytes: ANSWER_MAX_BYTES,
+        answers_max: 1,
     }
 }
 

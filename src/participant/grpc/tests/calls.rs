@@ -65,13 +65,19 @@ pub(super) fn claim(endpoint: &str, target: &str) -> Claim {
 pub(super) struct Caller {
     client: Client,
     handlers: Handlers,
+    timeout: Duration,
 }
 
 impl Caller {
     pub(super) fn of(claim: &Claim) -> Self {
+        Self::within(Duration::from_secs(30), claim)
+    }
+
+    /// Each of its calls may take so long.
+    pub(super) fn within(timeout: Duration, claim: &Claim) -> Self {
         let handlers = Handlers::check(claim).unwrap();
         let endpoint = Endpoint::parse(&claim.endpoint).unwrap();
-        Self { client: Client::new(Protocol::Grpc, &endpoint, &Tasks::new()), handlers }
+        Self { client: Client::new(Protocol::Grpc, &endpoint, &Tasks::new()), handlers, timeout }
     }
 
     fn route(&self) -> &Route {
@@ -79,7 +85,7 @@ impl Caller {
     }
 
     pub(super) async fn call(&self, phase: Phase, input: &str) -> Outcome {
-        let mut outgoing = outgoing(phase, Duration::from_secs(30));
+        let mut outgoing = outgoing(phase, self.timeout);
         outgoing.duty.input = Json::parse(input).unwrap();
         outgoing.duty.is_named = true;
         self.client.call(outgoing, self.route(), NOON).await
