@@ -238,6 +238,35 @@ async fn a_service_that_changes_is_called_by_its_new_types() {
 }
 
 #[tokio::test]
+async fn an_input_that_does_not_fit_types_from_before_is_refused_only_once_they_are_learned_anew() {
+    const NEW_FIELD: &str = r#"{"item_id":1,"reason":"why"}"#;
+    let service = Sample::start(&compile(&SHOP), Reflects::V1, |_| left(3)).await;
+    let (address, caller) = (service.address, Caller::of(&claim(&service.endpoint(), DEDUCT)));
+    assert_eq!(caller.done(r#"{"item_id":1}"#).await["left"], 3);
+    service.stop().await;
+
+    let text = SHOP[0].1.replace("int32 amount = 2;", "int32 amount = 2; string reason = 7;");
+    let newer = compile(&[(SHOP[0].0, &text), SHOP[1]]);
+    let silent = Sample::start_at(address, &newer, Reflects::No, |_| left(2)).await;
+    for phase in [Phase::Action, Phase::Compensation, Phase::Action] {
+        let outcome = caller.call(phase, NEW_FIELD).await;
+        assert!(
+            matches!(&outcome, Outcome::Unknown(cause) if cause.contains("not sent") && cause.contains("'reason'")),
+            "{outcome:?}"
+        );
+    }
+    assert!(silent.seen().is_empty());
+    assert_eq!(caller.done(r#"{"item_id":1}"#).await["left"], 2, "what fits is called");
+    silent.stop().await;
+
+    let service = Sample::start_at(address, &newer, Reflects::V1, |_| left(1)).await;
+    assert_eq!(caller.done(NEW_FIELD).await["left"], 1);
+    let refused = caller.call(Phase::Compensation, r#"{"coupon":1}"#).await;
+    assert!(matches!(&refused, Outcome::Refused(r) if r.code == "INPUT_MISMATCH"), "{refused:?}");
+    drop(service);
+}
+
+#[tokio::test]
 async fn types_in_an_any_are_asked_for_when_they_are_met() {
     const NOTE: (&str, &str) =
         ("shop/note.proto", "syntax = \"proto3\"; package shop; message Note { int64 n = 1; }");
