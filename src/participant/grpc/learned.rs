@@ -3,7 +3,8 @@
 //! They are learned service by service when they are first needed, and kept. They are learned anew when
 //! something says that another version of the service may be there: a connection that had to be made
 //! again, a registration, a method that is gone, an answer that cannot be read. Whoever cannot be asked
-//! anew is called by what is known of it: fields only ever come to a message.
+//! anew is called by what is known of it: fields only ever come to a message. But what does not fit such
+//! types may well fit the newer ones, so that nothing is refused by them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(super) struct Types {
     absent: BTreeSet<String>,
     /// How many connections had been given up when they were learned.
     generation: u64,
+    /// They are what the service said last, and not what was known when it could not be asked anew.
+    pub(super) is_confirmed: bool,
     /// Something says that there are newer ones.
     is_stale: AtomicBool,
 }
@@ -141,8 +144,10 @@ impl Learned {
 
     async fn ask(&self, service: &str, mentioned: &[String]) -> Result<Arc<Types>, TypesError> {
         let generation = self.generation();
+        // What is added to unconfirmed types would not confirm the rest of them.
+        let known = self.fresh().filter(|known| known.is_confirmed);
         let (mut files, mut absent) =
-            self.fresh().map_or_else(Default::default, |known| (known.files.clone(), known.absent.clone()));
+            known.map_or_else(Default::default, |known| (known.files.clone(), known.absent.clone()));
         let mut reflection = Reflection::of(&self.lines[0], &self.origin);
         match reflection.add(&mut files, service).await {
             Ok(()) => {}
@@ -156,15 +161,17 @@ impl Learned {
             }
         }
         let pool = files.pool().map_err(TypesError::NotLearned)?;
-        Ok(self.put(Types { pool, files, absent, generation, is_stale: AtomicBool::new(false) }))
+        let is_stale = AtomicBool::new(false);
+        Ok(self.put(Types { pool, files, absent, generation, is_confirmed: true, is_stale }))
     }
 
-    /// Goes on with what is known: it is not asked for again before something new is heard.
+    /// Goes on with what is known: it is not asked for again before something new is heard, or something
+    /// does not fit.
     fn keep(&self, known: &Types, cause: &str) -> Arc<Types> {
         tracing::warn!(endpoint = %self.origin, cause, "a service's types could not be learned anew; the known ones are used");
         let (pool, files, absent) = (known.pool.clone(), known.files.clone(), known.absent.clone());
-        let generation = self.generation();
-        self.put(Types { pool, files, absent, generation, is_stale: AtomicBool::new(false) })
+        let (generation, is_stale) = (self.generation(), AtomicBool::new(false));
+        self.put(Types { pool, files, absent, generation, is_confirmed: false, is_stale })
     }
 
     fn put(&self, types: Types) -> Arc<Types> {

@@ -56,9 +56,9 @@ pub(super) struct Client {
 
 /// A call that was not sent, and will not be while things are as they are.
 enum Unsent {
-    /// What the method takes is not known.
+    /// What the method takes is not known, or not known for certain.
     NoTypes(String),
-    /// The input cannot be written as the method's request.
+    /// The input cannot be written as the method's request, as the service itself describes it.
     Mismatch(String),
 }
 
@@ -175,7 +175,14 @@ impl Client {
             Unsent::NoTypes(cause)
         })?;
         let method = types::unary(&types.pool, &route.method).map_err(Unsent::NoTypes)?;
-        let request = request::encode(&method.input(), input).map_err(Unsent::Mismatch)?;
+        let request = request::encode(&method.input(), input).map_err(|problem| {
+            if types.is_confirmed {
+                return Unsent::Mismatch(problem);
+            }
+            Unsent::NoTypes(format!(
+                "{problem}; these types are old, and it could not be asked for its newer ones"
+            ))
+        })?;
         Ok((method, request))
     }
 
@@ -234,6 +241,7 @@ fn question(outgoing: &Outgoing, route: &Route, request: Vec<u8>) -> Question {
         headers,
         messages: vec![Bytes::from(request)],
         answer_max_bytes: ANSWER_MAX_BYTES,
+        answers_max: 1,
     }
 }
 

@@ -155,9 +155,7 @@ impl<'a> Reflection<'a> {
             let Answer { messages, status } = self.exchange(rest).await?;
             let is_ok = status.code == Code::Ok;
             let had = answers.len();
-            for message in messages.into_iter().take(rest.len()) {
-                answers.push(read(&message));
-            }
+            answers.extend(messages.iter().map(read));
             if answers.len() == asked.len() {
                 break;
             }
@@ -219,6 +217,7 @@ impl<'a> Reflection<'a> {
             headers,
             messages: asked.iter().map(encoded).collect(),
             answer_max_bytes: FILES_MAX_BYTES,
+            answers_max: asked.len(),
         }
     }
 }

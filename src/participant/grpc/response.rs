@@ -14,6 +14,7 @@ use prost_reflect::{
 use serde_json::{Map, Value as Tree};
 
 use super::request::type_name;
+use crate::participant::outcome::OUTPUT_MAX_BYTES;
 use crate::saga::json::JSON_DEPTH_MAX;
 
 const EXACT: SerializeOptions = SerializeOptions::new().stringify_64_bit_integers(false);
@@ -54,12 +55,47 @@ pub(super) fn read(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicM
         .map_err(|error| format!("the response is no {}: {error}", message.full_name()))
 }
 
-/// Writes it as JSON.
+/// Writes it as JSON, as far as an output may go: two bytes of a response can become an object with all
+/// fields of its type.
 ///
 /// # Errors
-/// It has a value that JSON cannot say, or is nested too deep.
+/// It has a value that JSON cannot say, is nested too deep or has too long a text.
 pub(super) fn json(response: &DynamicMessage) -> Result<Tree, String> {
-    tree(response, 0).map_err(|problem| format!("the response cannot be written as JSON: {problem}"))
+    tree(response, 0, &mut Room(OUTPUT_MAX_BYTES))
+        .map_err(|problem| format!("the response cannot be written as JSON: {problem}"))
+}
+
+/// How many bytes of JSON may still be written. What is taken off is never more than what the text
+/// has in the end (escapes do not count), so nothing is given up that fits.
+struct Room(usize);
+
+impl Room {
+    /// What stands around a value in a list: a comma or the first bracket.
+    const ITEM: usize = 1;
+    /// What stands around a value in an object beside its name: that, two quotes and a colon.
+    const MEMBER: usize = Self::ITEM + 3;
+    /// What is left of the brackets: the one that closes.
+    const CLOSE: usize = 1;
+
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or_else(|| format!("its text is over the limit of {OUTPUT_MAX_BYTES} bytes"))?;
+        Ok(())
+    }
+
+    /// A member's name, with the punctuation around it.
+    fn take_name(&mut self, name: &str) -> Result<(), String> {
+        self.take(Self::MEMBER + name.len())
+    }
+
+    /// A value that is written already.
+    fn hold(&mut self, written: Tree) -> Result<Tree, String> {
+        self.take(match &written {
+            Tree::String(text) => text.len() + 2,
+            other => other.to_string().len(),
+        })?;
+        Ok(written)
+    }
 }
 
 /// The types of all `Any`s in it that its pool does not have.
@@ -107,43 +143,48 @@ fn find_anys(message: &DynamicMessage, depth: usize, found: &mut Vec<String>) {
     }
 }
 
-fn tree(message: &DynamicMessage, depth: usize) -> Result<Tree, String> {
+fn tree(message: &DynamicMessage, depth: usize, room: &mut Room) -> Result<Tree, String> {
     if depth > JSON_DEPTH_MAX {
         return Err(format!("it is nested deeper than {JSON_DEPTH_MAX} levels"));
     }
     let descriptor = message.descriptor();
     match descriptor.full_name() {
-        ANY => any(message, depth),
+        ANY => any(message, depth, room),
         FLOAT_VALUE => {
             let number = message.get_field_by_number(1).and_then(|number| number.as_f32());
-            value(&Value::F32(number.unwrap_or_default()), &Kind::Float, depth)
+            value(&Value::F32(number.unwrap_or_default()), &Kind::Float, depth, room)
         }
         name if OF_THEIR_OWN.contains(&name) => {
             let written = message.serialize_with_options(serde_json::value::Serializer, &EXACT);
             let written = written.map_err(|error| error.to_string())?;
-            Ok(if [STRUCT, LIST_VALUE, VALUE].contains(&name) { whole_again(written) } else { written })
+            let is_tree = [STRUCT, LIST_VALUE, VALUE].contains(&name);
+            room.hold(if is_tree { whole_again(written) } else { written })
         }
-        _ => Ok(Tree::Object(object(message, depth)?)),
+        _ => Ok(Tree::Object(object(message, depth, room)?)),
     }
 }
 
-fn object(message: &DynamicMessage, depth: usize) -> Result<Map<String, Tree>, String> {
+fn object(message: &DynamicMessage, depth: usize, room: &mut Room) -> Result<Map<String, Tree>, String> {
+    room.take(Room::CLOSE)?;
     let mut members = Map::new();
     for field in message.descriptor().fields() {
         if field.supports_presence() && !message.has_field(&field) {
             continue;
         }
-        let written = value(&message.get_field(&field), &field.kind(), depth + 1)?;
+        room.take_name(field.json_name())?;
+        let written = value(&message.get_field(&field), &field.kind(), depth + 1, room)?;
         members.insert(field.json_name().to_owned(), written);
     }
     for (extension, set) in message.extensions() {
-        members.insert(extension.json_name().to_owned(), value(set, &extension.kind(), depth + 1)?);
+        room.take_name(extension.json_name())?;
+        let written = value(set, &extension.kind(), depth + 1, room)?;
+        members.insert(extension.json_name().to_owned(), written);
     }
     Ok(members)
 }
 
-fn value(value: &Value, kind: &Kind, depth: usize) -> Result<Tree, String> {
-    Ok(match value {
+fn value(value: &Value, kind: &Kind, depth: usize, room: &mut Room) -> Result<Tree, String> {
+    let scalar = match value {
         Value::Bool(value) => Tree::from(*value),
         Value::I32(value) => Tree::from(*value),
         Value::I64(value) => Tree::from(*value),
@@ -156,19 +197,28 @@ fn value(value: &Value, kind: &Kind, depth: usize) -> Result<Tree, String> {
         Value::String(value) => Tree::from(value.as_str()),
         Value::Bytes(value) => Tree::from(STANDARD.encode(value)),
         Value::EnumNumber(number) => named(*number, kind),
-        Value::Message(message) => tree(message, depth)?,
+        Value::Message(message) => return tree(message, depth, room),
         Value::List(list) => {
-            let items = list.iter().map(|item| self::value(item, kind, depth + 1));
-            Tree::Array(items.collect::<Result<_, _>>()?)
+            room.take(Room::CLOSE)?;
+            let items = list.iter().map(|item| {
+                room.take(Room::ITEM)?;
+                self::value(item, kind, depth + 1, room)
+            });
+            return Ok(Tree::Array(items.collect::<Result<_, String>>()?));
         }
         Value::Map(map) => {
             let Kind::Message(entry) = kind else { return Err("a map is not made of entries".to_owned()) };
             let kind = entry.map_entry_value_field().kind();
-            let entries =
-                map.iter().map(|(key, item)| Ok((key_text(key), self::value(item, &kind, depth + 1)?)));
-            Tree::Object(entries.collect::<Result<_, String>>()?)
+            room.take(Room::CLOSE)?;
+            let entries = map.iter().map(|(key, item)| {
+                let key = key_text(key);
+                room.take_name(&key)?;
+                Ok((key, self::value(item, &kind, depth + 1, room)?))
+            });
+            return Ok(Tree::Object(entries.collect::<Result<_, String>>()?));
         }
-    })
+    };
+    room.hold(scalar)
 }
 
 fn float(value: f64) -> Tree {
@@ -200,22 +250,28 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-fn any(message: &DynamicMessage, depth: usize) -> Result<Tree, String> {
+fn any(message: &DynamicMessage, depth: usize, room: &mut Room) -> Result<Tree, String> {
     let (url, bytes) = any_parts(message);
     if url.is_empty() && bytes.is_empty() {
-        return Ok(Tree::Object(Map::new()));
+        return room.hold(Tree::Object(Map::new()));
     }
     let mut members = Map::new();
     let known = message.descriptor().parent_pool().get_message_by_name(type_name(&url));
-    let inner = known.and_then(|inner| DynamicMessage::decode(inner, &*bytes).ok());
-    match inner {
-        None => _ = members.insert("value".to_owned(), Tree::from(STANDARD.encode(&bytes))),
-        Some(inner) => match tree(&inner, depth + 1)? {
-            Tree::Object(fields) if !is_of_its_own(&inner) => members = fields,
-            written => _ = members.insert("value".to_owned(), written),
-        },
+    room.take_name("@type")?;
+    let url = room.hold(Tree::from(url))?;
+    match known.and_then(|inner| DynamicMessage::decode(inner, &*bytes).ok()) {
+        Some(inner) if !is_of_its_own(&inner) => members = object(&inner, depth + 1, room)?,
+        inner => {
+            room.take(Room::CLOSE)?;
+            room.take_name("value")?;
+            let written = match inner {
+                Some(inner) => tree(&inner, depth + 1, room)?,
+                None => room.hold(Tree::from(STANDARD.encode(&bytes)))?,
+            };
+            members.insert("value".to_owned(), written);
+        }
     }
-    members.insert("@type".to_owned(), Tree::from(url));
+    members.insert("@type".to_owned(), url);
     Ok(Tree::Object(members))
 }
 

@@ -34,8 +34,10 @@ pub(super) struct Question {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) messages: Vec<Bytes>,
-    /// Most bytes of all messages of the answer together.
+    /// Most bytes of all messages of the answer together, with what stands before each.
     pub(super) answer_max_bytes: usize,
+    /// Most messages of the answer.
+    pub(super) answers_max: usize,
 }
 
 /// What the service said.
@@ -63,6 +65,12 @@ pub(super) enum NoAnswer {
     Broken(String),
 }
 
+/// The most of an answer that is kept.
+struct Limits {
+    bytes: usize,
+    messages: usize,
+}
+
 impl NoAnswer {
     pub(super) fn cause(self) -> String {
         match self {
@@ -80,11 +88,11 @@ pub(super) async fn ask(
     origin: &Uri,
     question: Question,
 ) -> Result<Answer, NoAnswer> {
-    let max = question.answer_max_bytes;
+    let limits = Limits { bytes: question.answer_max_bytes, messages: question.answers_max };
     let broken = |cause: tonic::Status| NoAnswer::Broken(super::answers::in_words(&cause));
     let request = request(origin, question)?;
     let answer = exchange.call(request).await.map_err(broken)?;
-    read(answer, max).await
+    read(answer, limits).await
 }
 
 fn request(origin: &Uri, question: Question) -> Result<Request<Body>, NoAnswer> {
@@ -111,7 +119,7 @@ fn request(origin: &Uri, question: Question) -> Result<Request<Body>, NoAnswer> 
     Ok(request)
 }
 
-async fn read(answer: Response<AnswerBody>, max: usize) -> Result<Answer, NoAnswer> {
+async fn read(answer: Response<AnswerBody>, limits: Limits) -> Result<Answer, NoAnswer> {
     let (head, mut body) = answer.into_parts();
     if head.status != StatusCode::OK {
         return Err(NoAnswer::NotGrpc(format!("the answer is HTTP {}, not gRPC", head.status)));
@@ -123,14 +131,19 @@ async fn read(answer: Response<AnswerBody>, max: usize) -> Result<Answer, NoAnsw
     }
     // An answer without messages may be its headers alone.
     let mut status = status(&head.headers);
-    let (mut unread, mut messages, mut taken) = (BytesMut::new(), Vec::new(), 0);
+    let (mut unread, mut messages, mut left) = (BytesMut::new(), Vec::new(), limits.bytes);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| NoAnswer::Broken(format!("the answer broke off: {error}")))?;
         match frame.into_data() {
             Ok(data) => {
                 unread.extend_from_slice(&data);
-                while let Some(message) = next_message(&mut unread, max - taken)? {
-                    taken += message.len();
+                while let Some(message) = next_message(&mut unread, left)? {
+                    if messages.len() == limits.messages {
+                        let asked = limits.messages;
+                        let cause = format!("the answer has more messages than the {asked} asked for");
+                        return Err(NoAnswer::Broken(cause));
+                    }
+                    left -= PREFIX_BYTES + message.len();
                     messages.push(message);
                 }
             }
@@ -148,7 +161,7 @@ async fn read(answer: Response<AnswerBody>, max: usize) -> Result<Answer, NoAnsw
     Ok(Answer { messages, status })
 }
 
-/// The first message, once all of it is there.
+/// The first message, once all of it is there. It takes at most `max` bytes with what stands before it.
 fn next_message(unread: &mut BytesMut, max: usize) -> Result<Option<Bytes>, NoAnswer> {
     let Some(mut prefix) = unread.get(..PREFIX_BYTES) else { return Ok(None) };
     let is_plain = prefix.get_u8() == 0;
@@ -157,7 +170,7 @@ fn next_message(unread: &mut BytesMut, max: usize) -> Result<Option<Bytes>, NoAn
         let cause = "the answer is compressed, which was not asked for";
         return Err(NoAnswer::Broken(cause.to_owned()));
     }
-    if length > max {
+    if PREFIX_BYTES + length > max {
         let cause = format!("the answer has a message of {length} bytes, over the limit of {max}");
         return Err(NoAnswer::Broken(cause));
     }

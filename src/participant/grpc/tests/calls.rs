@@ -65,13 +65,19 @@ pub(super) fn claim(endpoint: &str, target: &str) -> Claim {
 pub(super) struct Caller {
     client: Client,
     handlers: Handlers,
+    timeout: Duration,
 }
 
 impl Caller {
     pub(super) fn of(claim: &Claim) -> Self {
+        Self::within(Duration::from_secs(30), claim)
+    }
+
+    /// Each of its calls may take so long.
+    pub(super) fn within(timeout: Duration, claim: &Claim) -> Self {
         let handlers = Handlers::check(claim).unwrap();
         let endpoint = Endpoint::parse(&claim.endpoint).unwrap();
-        Self { client: Client::new(Protocol::Grpc, &endpoint, &Tasks::new()), handlers }
+        Self { client: Client::new(Protocol::Grpc, &endpoint, &Tasks::new()), handlers, timeout }
     }
 
     fn route(&self) -> &Route {
@@ -79,7 +85,7 @@ impl Caller {
     }
 
     pub(super) async fn call(&self, phase: Phase, input: &str) -> Outcome {
-        let mut outgoing = outgoing(phase, Duration::from_secs(30));
+        let mut outgoing = outgoing(phase, self.timeout);
         outgoing.duty.input = Json::parse(input).unwrap();
         outgoing.duty.is_named = true;
         self.client.call(outgoing, self.route(), NOON).await
@@ -228,6 +234,35 @@ async fn a_service_that_changes_is_called_by_its_new_types() {
     })
     .await;
     assert_eq!(caller.done(r#"{"item_id":1,"reason":"why"}"#).await["note"], "why");
+    drop(service);
+}
+
+#[tokio::test]
+async fn an_input_that_does_not_fit_types_from_before_is_refused_only_once_they_are_learned_anew() {
+    const NEW_FIELD: &str = r#"{"item_id":1,"reason":"why"}"#;
+    let service = Sample::start(&compile(&SHOP), Reflects::V1, |_| left(3)).await;
+    let (address, caller) = (service.address, Caller::of(&claim(&service.endpoint(), DEDUCT)));
+    assert_eq!(caller.done(r#"{"item_id":1}"#).await["left"], 3);
+    service.stop().await;
+
+    let text = SHOP[0].1.replace("int32 amount = 2;", "int32 amount = 2; string reason = 7;");
+    let newer = compile(&[(SHOP[0].0, &text), SHOP[1]]);
+    let silent = Sample::start_at(address, &newer, Reflects::No, |_| left(2)).await;
+    for phase in [Phase::Action, Phase::Compensation, Phase::Action] {
+        let outcome = caller.call(phase, NEW_FIELD).await;
+        assert!(
+            matches!(&outcome, Outcome::Unknown(cause) if cause.contains("not sent") && cause.contains("'reason'")),
+            "{outcome:?}"
+        );
+    }
+    assert!(silent.seen().is_empty());
+    assert_eq!(caller.done(r#"{"item_id":1}"#).await["left"], 2, "what fits is called");
+    silent.stop().await;
+
+    let service = Sample::start_at(address, &newer, Reflects::V1, |_| left(1)).await;
+    assert_eq!(caller.done(NEW_FIELD).await["left"], 1);
+    let refused = caller.call(Phase::Compensation, r#"{"coupon":1}"#).await;
+    assert!(matches!(&refused, Outcome::Refused(r) if r.code == "INPUT_MISMATCH"), "{refused:?}");
     drop(service);
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::super::{request, response};
 use super::service::compile;
+use crate::participant::outcome::OUTPUT_MAX_BYTES;
 use crate::saga::json::Json;
 
 const FORMS: &str = r#"
@@ -285,6 +286,57 @@ fn a_response_is_read_to_a_bounded_depth() {
     assert!(decode(&inner, &nested(60)).is_ok());
     for levels in [80, 200, 10_000] {
         assert!(decode(&inner, &nested(levels)).is_err());
+    }
+}
+
+#[test]
+fn a_response_is_written_up_to_the_limit_of_an_output_and_no_further() {
+    const NOTE: &str = r#"syntax = "proto3"; package note; message Note { string text = 1; }"#;
+    let note = message(NOTE, "note.Note");
+    // Its first field is a string too.
+    let with = |length: usize| prost_types::Any { type_url: "x".repeat(length), value: Vec::new() };
+    let most = OUTPUT_MAX_BYTES - r#"{"text":""}"#.len();
+    let written = decode(&note, &with(most).encode_to_vec()).unwrap();
+    assert_eq!(written.to_string().len(), OUTPUT_MAX_BYTES);
+    let problem = decode(&note, &with(most + 1).encode_to_vec()).unwrap_err();
+    assert!(problem.contains("over the limit of 1048576"), "{problem}");
+}
+
+#[test]
+fn a_short_response_that_becomes_a_long_text_is_given_up_on_the_way() {
+    const CART: &str = r#"
+syntax = "proto3";
+package cart;
+import "google/protobuf/any.proto";
+import "google/protobuf/timestamp.proto";
+message Item { string a_name_that_goes_on_and_on = 1; repeated int64 numbers = 2; }
+message Cart {
+  repeated Item items = 1; map<int32, Item> by_number = 2; repeated google.protobuf.Timestamp times = 3;
+  repeated google.protobuf.Any any = 4; repeated bool flags = 5;
+}
+"#;
+    let cart = message(CART, "cart.Cart");
+    let item = prost_types::Any { type_url: "x/cart.Item".to_owned(), value: Vec::new() };
+    let any = [b"\x22".to_vec(), item.encode_length_delimited_to_vec()].concat();
+    let entry = |n: u64| {
+        let mut key = Vec::new();
+        prost::encoding::encode_varint(n, &mut key);
+        [b"\x12\x06\x08", &*key, b"\x12\0"].concat()
+    };
+    // Keys of three bytes.
+    let entries = (20_000..50_000).flat_map(entry).collect();
+    let flags = [b"\x2a\x80\x80\x20".to_vec(), vec![0; 512 * 1024]].concat();
+    let cases = [
+        ("items", b"\x0a\0".repeat(100_000)),
+        ("by number", entries),
+        ("times", b"\x1a\0".repeat(100_000)),
+        ("any", any.repeat(20_000)),
+        ("flags", flags),
+    ];
+    for (name, bytes) in cases {
+        assert!(bytes.len() < OUTPUT_MAX_BYTES, "{name} fits on its way here");
+        let problem = decode(&cart, &bytes).map(|tree| tree.to_string().len()).unwrap_err();
+        assert!(problem.contains("over the limit of 1048576"), "{name}: {problem}");
     }
 }
 
