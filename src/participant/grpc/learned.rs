@@ -42,7 +42,7 @@ pub(super) struct Types {
     absent: BTreeSet<String>,
     /// How many connections had been given up when they were learned.
     generation: u64,
-    /// They are what the service said last, and not what was known when it could not be asked anew.
+    /// They are all that the service said when it was asked last, and it could be asked for everything.
     pub(super) is_confirmed: bool,
     /// Something says that there are newer ones.
     is_stale: AtomicBool,
@@ -154,15 +154,22 @@ impl Learned {
             Err(Unlearned::NotFound) => return Err(no_such(&mut reflection, service).await),
             Err(unlearned) => return Err(TypesError::NotLearned(unlearned.cause())),
         }
+        let mut is_confirmed = true;
         for name in mentioned {
-            let is_known = files.defines(name) || absent.contains(name);
-            if !is_known && reflection.add(&mut files, name).await.is_err() && absent.len() < ABSENT_MAX {
-                absent.insert(name.clone());
+            if files.defines(name) || absent.contains(name) {
+                continue;
+            }
+            if let Err(unlearned) = reflection.add(&mut files, name).await {
+                // Only "not found" says that there is no such type.
+                is_confirmed &= unlearned == Unlearned::NotFound;
+                if absent.len() < ABSENT_MAX {
+                    absent.insert(name.clone());
+                }
             }
         }
         let pool = files.pool().map_err(TypesError::NotLearned)?;
         let is_stale = AtomicBool::new(false);
-        Ok(self.put(Types { pool, files, absent, generation, is_confirmed: true, is_stale }))
+        Ok(self.put(Types { pool, files, absent, generation, is_confirmed, is_stale }))
     }
 
     /// Goes on with what is known: it is not asked for again before something new is heard, or something

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{FileDescriptorResponse, ServerReflectionResponse};
 
 use super::calls::{Caller, SHOP, claim};
 use super::service::{Reflects, Sample, Says, compile};
@@ -137,4 +140,39 @@ async fn messages_without_end_are_no_answer_however_short_they_are() {
         let cause = caller.unknown("{}").await;
         assert!(cause.contains("more messages than the 1 asked for"), "{cause}");
     }
+}
+
+#[tokio::test]
+async fn an_input_with_a_type_that_could_not_be_asked_for_is_unknown_and_not_refused() {
+    let set = prost_types::FileDescriptorSet::decode(&*compile(&SHOP)).unwrap();
+    let files = set.file.iter().map(prost_types::FileDescriptorProto::encode_to_vec).collect();
+    let found = FileDescriptorResponse { file_descriptor_proto: files };
+    let message_response = Some(MessageResponse::FileDescriptorResponse(found));
+    let response = ServerReflectionResponse { message_response, ..ServerReflectionResponse::default() };
+    let files = framed(&response.encode_to_vec());
+    // It knows the service, and breaks at the type in the input.
+    let page = move |request: axum::body::Bytes| async move {
+        let is_broken = request.windows(4).any(|part| part == b"Note");
+        http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "0")
+            .body(axum::body::Body::from(if is_broken { framed(b"\xff") } else { files }))
+            .unwrap()
+    };
+    let caller = Caller::of(&claim(&serve(axum::Router::new().fallback(page)).await, DEDUCT));
+    let input = r#"{"extra":{"@type":"type.googleapis.com/shop.Note","n":5}}"#;
+    for phase in [Phase::Compensation, Phase::Action] {
+        let outcome = caller.call(phase, input).await;
+        assert!(
+            matches!(&outcome, Outcome::Unknown(cause) if cause.contains("'shop.Note' not found")),
+            "{outcome:?}"
+        );
+    }
+    let refused = caller.call(Phase::Action, r#"{"coupon":1}"#).await;
+    assert!(matches!(&refused, Outcome::Refused(r) if r.code == "INPUT_MISMATCH"), "{refused:?}");
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap();
+    [&[0], &length.to_be_bytes()[..], message].concat()
 }
