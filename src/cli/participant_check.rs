@@ -8,13 +8,14 @@ use uuid::Uuid;
 
 use super::args::{self, Document};
 use super::exit::Exit;
-use super::participants::{Answers, DONE_ON, REFUSED_ON, Spoken};
+use super::participants::{Answers, Spoken, offered};
 use super::render::{check as told, text};
 use super::session::{self, Session};
 use super::trouble::Trouble;
 use crate::clock::SystemClock;
 use crate::participant::check::{self, Finding, Plan, Verdict};
 use crate::participant::handlers::{Claim, ClaimedAction, Handlers, Protocol};
+use crate::proto::HandlerAction;
 use crate::saga::ids::{ActionName, SagaId};
 use crate::saga::json::Json;
 
@@ -87,19 +88,10 @@ pub async fn check(args: CheckArgs, session: &Session) -> Result<Exit, Trouble> 
 }
 
 fn plan(args: CheckArgs) -> Result<Plan, Trouble> {
-    let mut actions = vec![claimed(&args.action)];
-    actions.extend(args.compensation.as_deref().map(claimed));
-    let mut add = |flag: &str, Answers { action, answers }: Answers| {
-        let known = actions.iter_mut().find(|known| known.name == action);
-        let known = known.ok_or_else(|| {
-            Trouble::Usage(format!("{flag} {action}=…: neither --action nor --compensation has this name"))
-        })?;
-        let list = if flag == REFUSED_ON { &mut known.refused_on } else { &mut known.done_on };
-        list.extend(answers);
-        Ok::<_, Trouble>(())
-    };
-    args.refused_on.into_iter().try_for_each(|answers| add(REFUSED_ON, answers))?;
-    args.done_on.into_iter().try_for_each(|answers| add(DONE_ON, answers))?;
+    let flags = "--action or --compensation";
+    let texts = std::iter::once(&args.action).chain(&args.compensation);
+    let actions = offered(flags, texts, args.refused_on, args.done_on)?;
+    let actions: Vec<_> = actions.into_iter().map(claimed).collect();
     let names: Vec<_> = actions.iter().map(|action| ActionName::parse(&action.name)).collect();
     let claim = Claim {
         participant: "check".to_owned(),
@@ -131,13 +123,9 @@ fn plan(args: CheckArgs) -> Result<Plan, Trouble> {
     })
 }
 
-fn claimed(text: &str) -> ClaimedAction {
-    let (name, target) = text.split_once('=').unwrap_or((text, ""));
-    ClaimedAction {
-        name: name.trim().to_owned(),
-        target: target.trim().to_owned(),
-        ..ClaimedAction::default()
-    }
+fn claimed(action: HandlerAction) -> ClaimedAction {
+    let HandlerAction { name, target, refused_on, done_on } = action;
+    ClaimedAction { name, target, refused_on, done_on }
 }
 
 /// A document as a saga's steps have them: an object.

@@ -88,8 +88,8 @@ pub struct RegisterArgs {
     descriptor_set: Option<PathBuf>,
 }
 
-pub(super) const REFUSED_ON: &str = "--refused-on";
-pub(super) const DONE_ON: &str = "--done-on";
+const REFUSED_ON: &str = "--refused-on";
+const DONE_ON: &str = "--done-on";
 
 /// How a participant is called.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -115,8 +115,8 @@ impl From<Spoken> for Protocol {
 /// `NAME=ANSWER,ANSWER`: some answers of one action.
 #[derive(Debug, Clone)]
 pub(super) struct Answers {
-    pub(super) action: String,
-    pub(super) answers: Vec<String>,
+    action: String,
+    answers: Vec<String>,
 }
 
 impl FromStr for Answers {
@@ -129,24 +129,29 @@ impl FromStr for Answers {
     }
 }
 
-/// The actions as the request has them, each with its answers.
-fn offered(args: &mut RegisterArgs) -> Result<Vec<HandlerAction>, Trouble> {
-    let mut actions = Vec::new();
-    for action in &args.actions {
+/// Actions written as `NAME[=TARGET]`, each with its answers. `flags` are those that name an action.
+pub(super) fn offered<'a>(
+    flags: &str,
+    actions: impl IntoIterator<Item = &'a String>,
+    refused_on: Vec<Answers>,
+    done_on: Vec<Answers>,
+) -> Result<Vec<HandlerAction>, Trouble> {
+    let offer = |action: &String| {
         let (name, target) = action.split_once('=').unwrap_or((action, ""));
         let (name, target) = (name.trim().to_owned(), target.trim().to_owned());
-        actions.push(HandlerAction { name, target, ..HandlerAction::default() });
-    }
+        HandlerAction { name, target, ..HandlerAction::default() }
+    };
+    let mut actions: Vec<_> = actions.into_iter().map(offer).collect();
     let mut add = |flag: &str, Answers { action, answers }: Answers| {
         let known = actions.iter_mut().find(|known| known.name == action);
         let known =
-            known.ok_or_else(|| Trouble::Usage(format!("{flag} {action}=…: no --action has this name")))?;
+            known.ok_or_else(|| Trouble::Usage(format!("{flag} {action}=…: no {flags} has this name")))?;
         let list = if flag == REFUSED_ON { &mut known.refused_on } else { &mut known.done_on };
         list.extend(answers);
         Ok::<_, Trouble>(())
     };
-    args.refused_on.drain(..).try_for_each(|answers| add(REFUSED_ON, answers))?;
-    args.done_on.drain(..).try_for_each(|answers| add(DONE_ON, answers))?;
+    refused_on.into_iter().try_for_each(|answers| add(REFUSED_ON, answers))?;
+    done_on.into_iter().try_for_each(|answers| add(DONE_ON, answers))?;
     Ok(actions)
 }
 
@@ -206,8 +211,8 @@ async fn list(args: ListArgs, session: &Session) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-async fn register(mut args: RegisterArgs, session: &Session) -> Result<Exit, Trouble> {
-    let actions = offered(&mut args)?;
+async fn register(args: RegisterArgs, session: &Session) -> Result<Exit, Trouble> {
+    let actions = offered("--action", &args.actions, args.refused_on, args.done_on)?;
     let descriptor_set = args.descriptor_set.as_deref().map_or(Ok(Vec::new()), descriptor_set)?;
     let asked = format!("register participant {}", text::printable(&args.name));
     let mut client = session.daemon().await?.registry();

@@ -138,7 +138,8 @@ fn verdict(outcome: &Outcome) -> Option<Verdict> {
     }
 }
 
-fn outcome_word(outcome: &Outcome) -> &'static str {
+/// An outcome in one word.
+pub(super) fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done(_) => "done",
         Outcome::Refused(_) => "refused",

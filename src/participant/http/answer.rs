@@ -146,6 +146,7 @@ fn check_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::participant::dispatch::outcome_word;
     use crate::participant::handlers::ClaimedAction;
 
     const NOON: Timestamp = Timestamp(1_700_000_000_000);
@@ -170,17 +171,6 @@ mod tests {
         outcome(&route(&[], &[]), Phase::Action, &reply(status, body), NOON)
     }
 
-    fn word(outcome: &Outcome) -> &'static str {
-        match outcome {
-            Outcome::Done(_) => "done",
-            Outcome::Refused(_) => "refused",
-            Outcome::Pending(_) => "pending",
-            Outcome::Unknown(_) => "unknown",
-            Outcome::Unsent(_) => "unsent",
-            Outcome::Unsupported => "unsupported",
-        }
-    }
-
     #[test]
     fn every_status_has_its_meaning() {
         for status in 100..600 {
@@ -192,11 +182,11 @@ mod tests {
             };
             for phase in [Phase::Action, Phase::Compensation] {
                 let found = outcome(&route(&[], &[]), phase, &reply(status, ""), NOON);
-                assert_eq!(word(&found), expected, "{status} {phase:?}");
+                assert_eq!(outcome_word(&found), expected, "{status} {phase:?}");
             }
             let asked = outcome(&route(&[], &[]), Phase::Probe, &reply(status, ""), NOON);
             let expected = if expected == "refused" { "unknown" } else { expected };
-            assert_eq!(word(&asked), expected, "{status} to a probe");
+            assert_eq!(outcome_word(&asked), expected, "{status} to a probe");
         }
     }
 
@@ -205,9 +195,13 @@ mod tests {
         let own = route(&["409", "404"], &["410", "202", "303"]);
         let cases = [(409, "refused"), (404, "refused"), (400, "unknown"), (422, "unknown"), (410, "done")];
         for (status, expected) in cases.into_iter().chain([(202, "done"), (303, "done"), (200, "done")]) {
-            assert_eq!(word(&outcome(&own, Phase::Action, &reply(status, ""), NOON)), expected, "{status}");
+            assert_eq!(
+                outcome_word(&outcome(&own, Phase::Action, &reply(status, ""), NOON)),
+                expected,
+                "{status}"
+            );
         }
-        assert_eq!(word(&outcome(&own, Phase::Probe, &reply(404, ""), NOON)), "refused");
+        assert_eq!(outcome_word(&outcome(&own, Phase::Probe, &reply(404, ""), NOON)), "refused");
     }
 
     #[test]

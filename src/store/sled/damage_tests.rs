@@ -203,7 +203,7 @@ async fn missing_files_are_refused_by_name() {
     let whole = whole().await;
     let marker = refusal(&whole, |dir| fs::remove_file(dir.join("marker")).unwrap()).await;
     assert!(marker.starts_with("DIR/marker: refused: the marker is not there"), "{marker}");
-    assert!(marker.contains("sagad store verify --dir DIR"), "{marker}");
+    assert!(marker.contains("sagad store verify --data DIR"), "{marker}");
     for name in [OPEN_DIR, HISTORY_DIR] {
         let gone = refusal(&whole, |dir| fs::remove_dir_all(dir.join(name)).unwrap()).await;
         assert!(gone.starts_with(&format!("DIR/{name}/db: refused: the database is not there")), "{gone}");

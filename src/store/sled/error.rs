@@ -22,7 +22,7 @@ pub enum OpenError {
     Format { dir: PathBuf, found: u8, known: u8 },
     /// Something is not as it was written. Trying again cannot help.
     #[error(
-        "{}: refused: {cause}. Keep a copy of the files, look at them with `sagad store verify --dir {}`, \
+        "{}: refused: {cause}. Keep a copy of the files, look at them with `sagad store verify --data {}`, \
          then put back a backup copy of the whole directory",
         file.display(), dir.display()
     )]
