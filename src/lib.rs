@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cork;
 pub mod daemon;
 pub mod definition;
 pub mod demo;

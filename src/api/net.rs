@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::cork::Corked;
+
 /// Pause after the machine had no more files or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,7 @@ impl Door {
     }
 
     /// The next connection. One over the cap is closed at once: its client learns that at once.
-    async fn next(&self) -> (Connection, SocketAddr) {
+    async fn next(&self) -> (Corked<Connection>, SocketAddr) {
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -51,12 +53,12 @@ impl Door {
                 tracing::debug!(%peer, %error, "the connection is gone already");
                 continue;
             }
-            return (Connection::new(stream, seat, self.quiet_max), peer);
+            return (Corked::new(Connection::new(stream, seat, self.quiet_max)), peer);
         }
     }
 
     /// All connections from now on.
-    pub(super) fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
+    pub(super) fn incoming(self) -> impl Stream<Item = io::Result<Corked<Connection>>> {
         futures::stream::unfold(self, |door| async move {
             let (connection, _) = door.next().await;
             Some((Ok(connection), door))
@@ -65,10 +67,10 @@ impl Door {
 }
 
 impl axum::serve::Listener for Door {
-    type Io = Connection;
+    type Io = Corked<Connection>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Corked<Connection>, SocketAddr) {
         self.next().await
     }
 
@@ -116,11 +118,11 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
+impl Connected for Corked<Connection> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.get_ref().stream.connect_info()
     }
 }
 
@@ -142,19 +144,6 @@ impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

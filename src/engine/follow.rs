@@ -67,7 +67,7 @@ impl Engine {
         self.shared.check_taking()?;
         let place = place_in(&self.shared.watches, "watches")?;
         let live = if follow {
-            Some(self.follow(id).await?)
+            Some(self.follow_closely(id).await?)
         } else {
             self.saga(id).await?;
             None
@@ -111,6 +111,13 @@ impl Engine {
             return Ok(detached(&saga));
         }
         Ok(self.ask(id, Ask::Follow).await?.live)
+    }
+
+    /// As [`Engine::follow`], with a signal for each change.
+    async fn follow_closely(&self, id: &SagaId) -> Result<Live, EngineError> {
+        let live = self.follow(id).await?;
+        self.shared.shard_of(id).published.tell_each_change(id);
+        Ok(live)
     }
 
     /// The saga with what only the running engine knows of it.
@@ -226,7 +233,7 @@ impl Watch {
         if seen.is_err() {
             // Out of memory, and everything published was read: either its end was read before
             // this watch began, or it comes back for us.
-            let again = self.engine.follow(&self.id).await?;
+            let again = self.engine.follow_closely(&self.id).await?;
             self.ended = again.borrow().is_terminal() && again.borrow().seq <= after;
             self.live = Some(again);
         }

@@ -8,6 +8,7 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use super::handlers::Endpoint;
+use crate::cork::Corked;
 
 /// Longest time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,11 +28,11 @@ pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("sagad/",
 ///
 /// # Errors
 /// What the operating system says, with the endpoint.
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Corked<TcpStream>, String> {
     let made = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.authority())).await;
     let socket = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let socket = socket.and_then(|socket| set_up(&socket).map(|()| socket));
-    socket.map_err(|error| format!("connect to {endpoint}: {error}"))
+    socket.map(Corked::new).map_err(|error| format!("connect to {endpoint}: {error}"))
 }
 
 fn set_up(socket: &TcpStream) -> io::Result<()> {

@@ -97,3 +97,26 @@ async fn a_watch_ends_with_an_error_when_the_daemon_stops() {
     let last = tokio::time::timeout(LONG, last).await.unwrap();
     assert!(matches!(last, Some(Err(EngineError::Stopping))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_hears_of_each_change_and_a_wait_of_outcomes_only() {
+    let world = World::new().await;
+    let (stock, point) = (world.participants.hold("stock.deduct"), world.participants.hold("point.use"));
+    world.start("order", "a").await.unwrap();
+    let mut waiting = world.engine.follow(&saga_id("a")).await.unwrap();
+    stock.send(done("null")).unwrap();
+    world.participants.called(2).await;
+    let so_far = waiting.borrow().seq;
+    assert!(!waiting.has_changed().unwrap(), "a step is no outcome");
+
+    let mut watch = world.engine.watch(&saga_id("a"), so_far, true).await.unwrap();
+    let next = tokio::spawn(async move { watch.next().await });
+    tokio::task::yield_now().await;
+    let order = world.participants.hold("order.create");
+    point.send(done("null")).unwrap();
+    let heard = tokio::time::timeout(LONG, next).await.expect("a watch hears of a step");
+    assert_eq!(heard.unwrap().unwrap().unwrap().seq, so_far + 1);
+    order.send(done("null")).unwrap();
+    let ended = waiting.wait_for(|saga| saga.is_terminal());
+    tokio::time::timeout(LONG, ended).await.expect("a wait hears of the end").unwrap();
+}
