@@ -162,7 +162,7 @@ mod tests {
             corked.shutdown().await.unwrap();
         };
         let mut read = Vec::new();
-        let (_, count) = tokio::join!(writing, far.read_to_end(&mut read));
+        let ((), count) = tokio::join!(writing, far.read_to_end(&mut read));
         assert_eq!(count.unwrap(), 10 + HELD_MAX_BYTES + 3 + 2 * HELD_MAX_BYTES + 40_000);
         assert_eq!(read, sent[..read.len()]);
     }

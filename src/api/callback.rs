@@ -41,9 +41,15 @@ pub fn router(callback: Callback) -> axum::Router {
     let body_max = callback.limits.input_json_max_bytes.saturating_add(AROUND_BYTES);
     axum::Router::new()
         // The rest of the path: a token has slashes, which some callers leave as they are.
-        .route("/v1/steps/{*token}", post(finish))
+        .route("/v1/steps/{*token}", post(finish).fallback(another_method))
         .layer(DefaultBodyLimit::max(body_max))
         .with_state(callback)
+}
+
+async fn another_method() -> Response {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "a step is finished by POST", Map::new());
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    answer
 }
 
 async fn finish(State(callback): State<Callback>, Path(token): Path<String>, request: Request) -> Response {
@@ -96,7 +102,7 @@ fn read(token: String, body: &[u8]) -> Result<CompleteStepRequest, EngineError> 
             };
             Outcome::Refused(Refused { code: text("code")?, message: text("message")? })
         }
-        _ => return Err(wrong(format!("is neither done nor refused; {FORM}"))),
+        _ => return Err(wrong(format!("must have one field, done or refused; {FORM}"))),
     };
     Ok(CompleteStepRequest { token, outcome: Some(outcome) })
 }
@@ -177,6 +183,18 @@ mod tests {
             assert!(matches!(read(body), Err(EngineError::Invalid(_))), "{body}");
         }
         assert!(super::read("t".to_owned(), b"\xff").is_err());
+    }
+
+    #[tokio::test]
+    async fn another_method_is_told_which_one_there_is() {
+        use tower::ServiceExt as _;
+
+        let callback = Callback { engine: Arc::default(), limits: Limits::default() };
+        let asked = axum::http::Request::get("/v1/steps/t/o").body(axum::body::Body::empty()).unwrap();
+        let answer = router(callback).oneshot(asked).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers()[header::ALLOW], "POST");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
     }
 
     #[tokio::test]

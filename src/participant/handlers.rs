@@ -165,8 +165,11 @@ impl Endpoint {
             None => return Err(format!("has no scheme; {FORM}")),
         }
         let authority = uri.authority().ok_or_else(|| format!("has no host; {FORM}"))?;
-        let Some(port) = authority.port_u16().filter(|&port| port != 0) else {
-            return Err(format!("has no port; {FORM}"));
+        let stated = authority.as_str().rsplit_once(':').map(|(_, port)| port);
+        let stated = stated.filter(|port| !port.is_empty() && !port.ends_with(']'));
+        let stated = stated.ok_or_else(|| format!("has no port; {FORM}"))?;
+        let Some(port) = stated.parse::<u16>().ok().filter(|&port| port != 0) else {
+            return Err(format!("the port {stated:?} is no number from 1 to 65535; {FORM}"));
         };
         if authority.host().is_empty() || authority.as_str().contains('@') {
             return Err(format!("must name a host without user or password; {FORM}"));
@@ -421,7 +424,10 @@ pub(super) mod tests {
             ("ftp://shop:9001", "the scheme \"ftp\" is not served"),
             ("shop:9001", "has no scheme"),
             ("http://shop", "has no port"),
-            ("http://shop:0", "has no port"),
+            ("http://shop:", "has no port"),
+            ("http://[::1]", "has no port"),
+            ("http://shop:0", "the port \"0\" is no number from 1 to 65535"),
+            ("http://shop:99999", "the port \"99999\" is no number from 1 to 65535"),
             ("http://me:secret@shop:9001", "without user or password"),
             ("http://shop:9001/api", "without path or query"),
             ("http://shop:9001?x=1", "without path or query"),

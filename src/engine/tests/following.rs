@@ -110,12 +110,12 @@ async fn a_watch_hears_of_each_change_and_a_wait_of_outcomes_only() {
     assert!(!waiting.has_changed().unwrap(), "a step is no outcome");
 
     let mut watch = world.engine.watch(&saga_id("a"), so_far, true).await.unwrap();
-    let next = tokio::spawn(async move { watch.next().await });
-    tokio::task::yield_now().await;
     let order = world.participants.hold("order.create");
-    point.send(done("null")).unwrap();
-    let heard = tokio::time::timeout(LONG, next).await.expect("a watch hears of a step");
-    assert_eq!(heard.unwrap().unwrap().unwrap().seq, so_far + 1);
+    let (heard, ()) = tokio::join!(tokio::time::timeout(LONG, watch.next()), async {
+        point.send(done("null")).unwrap();
+    });
+    let heard = heard.expect("a watch hears of a step").unwrap();
+    assert_eq!(heard.unwrap().seq, so_far + 1);
     order.send(done("null")).unwrap();
     let ended = waiting.wait_for(|saga| saga.is_terminal());
     tokio::time::timeout(LONG, ended).await.expect("a wait hears of the end").unwrap();

@@ -41,9 +41,14 @@ pub(super) async fn does_its_work(subject: &mut Subject) -> Ended {
             Ended::Well
         }
         Outcome::Pending(_) => Ended::Untried(STAYED_PENDING.to_owned()),
+        Outcome::Refused(refusal) => Ended::badly(
+            format!("it was {}", told(&Outcome::Refused(refusal))),
+            "give an --input that the service accepts",
+        ),
         outcome => Ended::badly(
             format!("it was {}", told(&outcome)),
-            "give a valid --input, and look at endpoint and target: done is 2xx over HTTP and `done` in a response",
+            "see that the service runs there, and look at --protocol and target: done is 2xx over HTTP, OK over \
+             gRPC and `done` in a response of sagad's own protocol",
         ),
     }
 }

@@ -194,6 +194,12 @@ async fn no_such(reflection: &mut Reflection<'_>, service: &str) -> TypesError {
         Ok(offered) => offered,
         Err(unlearned) => return TypesError::NotLearned(unlearned.cause()),
     };
+    if offered.iter().any(|name| name == service) {
+        return TypesError::NotLearned(format!(
+            "its server reflection lists {service} and does not show its types; see what the service logs, or \
+             register it with its descriptor set"
+        ));
+    }
     let offered: Vec<String> =
         offered.into_iter().filter(|name| !name.starts_with(OF_EVERY_SERVER)).collect();
     let mut files = Files::default();

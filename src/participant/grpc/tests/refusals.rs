@@ -10,7 +10,9 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::{FileDescriptorResponse, ServerReflectionResponse};
+use tonic_reflection::pb::v1::{
+    ErrorResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionResponse, ServiceResponse,
+};
 
 use super::calls::{Caller, SHOP, claim};
 use super::service::{Reflects, Sample, Says, compile};
@@ -119,6 +121,36 @@ async fn reflection_that_is_nonsense_is_told_as_such_and_nothing_is_called() {
     let endpoint = serve(axum::Router::new().fallback(page)).await;
     let cause = Caller::of(&claim(&endpoint, DEDUCT)).unknown("{}").await;
     assert!(cause.contains("not sent: its server reflection did not answer as it should"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_listed_and_not_shown_is_told_as_such() {
+    let said = |message: MessageResponse| {
+        let response = ServerReflectionResponse {
+            message_response: Some(message),
+            ..ServerReflectionResponse::default()
+        };
+        framed(&response.encode_to_vec())
+    };
+    let name = DEDUCT.split('/').next().unwrap().to_owned();
+    let service = vec![ServiceResponse { name: name.clone() }];
+    let listed = said(MessageResponse::ListServicesResponse(ListServiceResponse { service }));
+    let error = ErrorResponse { error_code: 13, error_message: "descriptors are gone".to_owned() };
+    let broken = said(MessageResponse::ErrorResponse(error));
+    let page = move |request: axum::body::Bytes| async move {
+        let asks_for_it = request.windows(12).any(|part| part == b"StockService");
+        http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "0")
+            .body(axum::body::Body::from(if asks_for_it { broken } else { listed }))
+            .unwrap()
+    };
+    let cause =
+        Caller::of(&claim(&serve(axum::Router::new().fallback(page)).await, DEDUCT)).unknown("{}").await;
+    assert!(
+        cause.contains(&format!("its server reflection lists {name} and does not show its types")),
+        "{cause}"
+    );
 }
 
 #[tokio::test]
