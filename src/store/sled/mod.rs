@@ -33,6 +33,7 @@ mod error;
 mod fresh;
 mod gather;
 mod history;
+mod honest;
 mod keeper;
 mod keys;
 mod live;

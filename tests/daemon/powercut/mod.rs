@@ -97,6 +97,8 @@ pub struct Disk {
     pub syncs: usize,
     /// Syncs that failed.
     pub failed_syncs: usize,
+    /// Writes to the files of databases, and syncs of those.
+    pub database: (usize, usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,6 +117,7 @@ impl Disk {
             records: 0,
             syncs: 0,
             failed_syncs: 0,
+            database: (0, 0),
         };
         let mut open = vec![folder.canonicalize()?];
         while let Some(folder) = open.pop() {
@@ -157,6 +160,10 @@ impl Disk {
     }
 
     fn replay_one(&mut self, kind: u32, path: &Path, offset: usize, data: &[u8]) -> Result<()> {
+        if path.file_name().is_some_and(|name| name == "db") {
+            self.database.0 += usize::from(kind == WRITE);
+            self.database.1 += usize::from(kind == SYNC);
+        }
         match kind {
             CREATE => {
                 self.inodes.push(Inode::default());
@@ -281,6 +288,7 @@ fn a_cut_disk_keeps_what_was_synced_and_nothing_that_was_not() {
             records: 0,
             syncs: 0,
             failed_syncs: 0,
+            database: (0, 0),
         };
         copy.cut_power(&folder, &target, &mut Chance::seeded(seed)).unwrap();
         let content = fs::read(target.join("kept")).unwrap();
