@@ -165,15 +165,15 @@ impl Endpoint {
             None => return Err(format!("has no scheme; {FORM}")),
         }
         let authority = uri.authority().ok_or_else(|| format!("has no host; {FORM}"))?;
+        if authority.host().is_empty() || authority.as_str().contains('@') {
+            return Err(format!("must name a host without user or password; {FORM}"));
+        }
         let stated = authority.as_str().rsplit_once(':').map(|(_, port)| port);
         let stated = stated.filter(|port| !port.is_empty() && !port.ends_with(']'));
         let stated = stated.ok_or_else(|| format!("has no port; {FORM}"))?;
         let Some(port) = stated.parse::<u16>().ok().filter(|&port| port != 0) else {
             return Err(format!("the port {stated:?} is no number from 1 to 65535; {FORM}"));
         };
-        if authority.host().is_empty() || authority.as_str().contains('@') {
-            return Err(format!("must name a host without user or password; {FORM}"));
-        }
         if uri.path() != "/" || uri.query().is_some() || text.contains('#') {
             return Err(format!("must end behind the port, without path or query; {FORM}"));
         }
@@ -429,6 +429,7 @@ pub(super) mod tests {
             ("http://shop:0", "the port \"0\" is no number from 1 to 65535"),
             ("http://shop:99999", "the port \"99999\" is no number from 1 to 65535"),
             ("http://me:secret@shop:9001", "without user or password"),
+            ("http://me:secret@shop", "without user or password"),
             ("http://shop:9001/api", "without path or query"),
             ("http://shop:9001?x=1", "without path or query"),
             ("http://shop:9001#x", "without path or query"),

@@ -210,6 +210,21 @@ async fn a_start_whose_sync_fails_is_answered_as_unknown() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_fails_for_the_engine_alone_is_not_forgotten() -> Result<()> {
+    let world = World::new().await?;
+    let disk = FailingDisk::new(&world).await?;
+    let daemon = disk.daemon()?;
+    let mut sagas = daemon.sagas();
+    run_some(&world, &mut sagas).await?;
+    disk.fail("flush", OPEN_DATABASE)?;
+    ensure!(!world.start(&mut sagas, order("unknown")).await, "a start was acknowledged on a failed disk");
+    let answered = world.unanswered();
+    ensure!(says_unknown(&answered[0].status), "{:?}", answered[0].status);
+    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
+    goes_on(&world, &disk.data).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_starts_in_flight_at_a_failed_sync_hear_that_they_are_unknown() -> Result<()> {
     let world = World::new().await?;
     let disk = FailingDisk::new(&world).await?;

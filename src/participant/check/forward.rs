@@ -41,10 +41,9 @@ pub(super) async fn does_its_work(subject: &mut Subject) -> Ended {
             Ended::Well
         }
         Outcome::Pending(_) => Ended::Untried(STAYED_PENDING.to_owned()),
-        Outcome::Refused(refusal) => Ended::badly(
-            format!("it was {}", told(&Outcome::Refused(refusal))),
-            "give an --input that the service accepts",
-        ),
+        refused @ Outcome::Refused(_) => {
+            Ended::badly(format!("it was {}", told(&refused)), "give an --input that the service accepts")
+        }
         outcome => Ended::badly(
             format!("it was {}", told(&outcome)),
             "see that the service runs there, and look at --protocol and target: done is 2xx over HTTP, OK over \

@@ -8,9 +8,10 @@
  * The disk can be made to fail on order. POWERCUT_FAIL names a file, not below POWERCUT_DIR, that is
  * looked for at each sync and write. "sync NAME" in it: the next sync of that file (NAME is relative
  * to POWERCUT_DIR) fails with EIO, once for each descriptor that is open on it, as Linux does it: a
- * sync that is tried again succeeds and has stored nothing. "write NAME": the next write to that file
- * is cut short and those after it fail with ENOSPC, for as long as the order stands. A failed sync is
- * recorded as such, a failed write is none.
+ * sync that is tried again succeeds and has stored nothing. "flush NAME": the next sync of that file
+ * fails with EIO and nobody else is told, as when the device could not flush its cache. "write NAME":
+ * the next write to that file is cut short and those after it fail with ENOSPC, for as long as the
+ * order stands. A failed sync is recorded as such, a failed write is none.
  *
  * A record: u32 kind, u32 path length, u64 offset, u64 data length, path, data (host byte order).
  */
@@ -39,7 +40,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[FILES_MAX]; /* the watched path behind each descriptor, or NULL */
 static char is_told[FILES_MAX]; /* of the failed sync, by descriptor */
 static const char *order_path;
-static int is_full;
+static int is_full, has_flushed;
 static char root[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
@@ -266,6 +267,8 @@ static int synced(int fd, long number)
     int fails = watched(fd) && !is_told[fd] && is_to_fail("sync", paths[fd]);
     if (fails)
         is_told[fd] = 1;
+    else if (watched(fd) && !has_flushed && is_to_fail("flush", paths[fd]))
+        fails = has_flushed = 1;
     if (watched(fd))
         record(fails ? SYNC_FAILED : SYNC, paths[fd], 0, NULL, 0);
     pthread_mutex_unlock(&lock);
