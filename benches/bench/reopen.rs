@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use sagad::clock::Stopwatch;
+use sagad::store::Store as _;
 use sagad::store::sled::{SledOptions, SledStore};
 
 use crate::fill::{Fill, Standing};
@@ -84,7 +85,9 @@ pub fn open_as(opener: Opener, dir: &Path) -> anyhow::Result<()> {
             let watch = Stopwatch::start();
             let store = SledStore::open(SledOptions::new(dir)).context("open the store")?;
             tell("open", watch, before)?;
-            drop(store);
+            let known = tokio::runtime::Builder::new_current_thread().build()?.block_on(store.counters());
+            known.context("wait until every saga is known")?;
+            tell("every saga known", watch, before)?;
         }
     }
     Ok(())

@@ -14,12 +14,14 @@ impl Engine {
     pub async fn stats(&self) -> Result<EngineStats, EngineError> {
         self.until_recovered().await;
         let shared = &self.shared;
+        // Behind this the store knows all of its sagas.
+        let counters = shared.store.counters().await?;
         let (stuck, quarantined) = shared.stuck.counts();
         // In this order: a saga that is stored after the look makes its calls after this moment.
         let now = shared.clock.now();
         let store = shared.store.stats();
         Ok(EngineStats {
-            counters: shared.store.counters().await?,
+            counters,
             calls_in_flight: shared.meter.calls_in_flight.get(),
             mail_depths: shared.shards.iter().map(|door| door.mailbox.depth() as u64).collect(),
             mail_capacity: shared.settings.mailbox_max as u64,

@@ -67,6 +67,7 @@ pub trait Store: Send + Sync + 'static {
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>>;
 
     /// Exact numbers of sagas by definition, version and status; read from counters, never counted.
+    /// Waits until the store knows every open saga.
     fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>>;
 
     /// Stores a definition version durably (or replaces its `active` flag).
@@ -100,7 +101,8 @@ pub trait Store: Send + Sync + 'static {
     fn delete_ended(&self, ended_before: Timestamp, limit: usize)
     -> BoxFuture<'_, Result<usize, StoreError>>;
 
-    /// Figures for operators.
+    /// Figures for operators. Just after a start those of the open sagas may be incomplete, until
+    /// [`Store::counters`] has answered once.
     fn stats(&self) -> StoreStats;
 
     /// Makes everything durable, writes the marker and lets go of the files.

@@ -1,61 +1,44 @@
-//! What the open database holds, as it is found out when a store is opened.
+//! What the open database holds beside its sagas, as it is found out when a store is opened. The
+//! sagas themselves are called up by `roll.rs`.
 
 use std::collections::{HashMap, HashSet};
 
-use super::keeper::Findings;
 use super::keys::{self, Family};
-use super::live::{Kinds, Live};
-use super::marker::Marker;
+use super::live::Live;
 use super::part::Part;
 use super::records::{RowCounts, Tail};
-use super::roll::{Roll, call_roll};
+use super::roll::Written;
 use super::scan::{Found, records};
 use crate::saga::ids::SagaId;
 use crate::store::codec::{CodecError, records as forms};
 use crate::store::{Counters, StoreError};
 
-/// What the open database holds.
+/// What the open database holds beside its sagas.
 #[derive(Debug, Default)]
 pub struct Census {
+    /// Its counters and numbers; no sagas yet.
     pub live: Live,
-    pub kinds: Kinds,
     pub tail: Tail,
     /// Rows of each record that can be replaced or deleted by its key.
     pub parts: HashMap<Vec<u8>, u16>,
     /// Sagas whose deletion from the history was decided.
     pub deleting: HashSet<SagaId>,
     /// Rows found.
-    pub rows: RowCounts,
-    /// The sum of the checksums of the rows of sagas.
-    pub sum: u32,
-    /// Sagas that cannot be read, and why.
-    pub damaged: Vec<(SagaId, String)>,
+    rows: RowCounts,
 }
 
 impl Census {
-    /// Reads the open database. Damage of one saga's records is noted with that saga; damage of
-    /// anything else is an error.
+    /// Reads all of the open database but its sagas.
     pub fn take(part: &Part) -> Result<Self, StoreError> {
         let mut census = Self { tail: part.tail()?, ..Self::default() };
         let db = part.db()?;
         let (sagas, behind) = (Family::Saga.prefix(), Family::Known.prefix());
         records(part, db.range(..sagas), |found| census.add(part, &found))?;
-        census.take_up(call_roll(part, sagas..behind)?);
         records(part, db.range(behind..), |found| census.add(part, &found))?;
         census.live.outbox_records = census.tail.outbox_records;
         census.live.commit = census.tail.commit;
         census.live.history_commit = census.tail.history_commit;
         Ok(census)
-    }
-
-    fn take_up(&mut self, roll: Roll) {
-        let Roll { sagas, damaged, kinds, rows, sum } = roll;
-        self.live.take_up(sagas);
-        for (id, cause) in &damaged {
-            self.live.note_damage(id, cause);
-        }
-        self.rows.add(Family::Saga, rows);
-        (self.damaged, self.kinds, self.sum) = (damaged, kinds, sum);
     }
 
     fn add(&mut self, part: &Part, found: &Found<'_>) -> Result<(), StoreError> {
@@ -103,36 +86,27 @@ impl Census {
 
     /// What contradicts the numbers that were written with the last batch, if anything does.
     pub fn contradiction(&self) -> Option<String> {
-        for family in Family::ALL {
-            let (found, written) = (self.rows.of(family), self.tail.rows.of(family));
-            if found != written {
-                return Some(format!("it holds {found} {} rows, and {written} were written", family.name()));
-            }
-        }
-        if self.sum != self.tail.sum && self.damaged.is_empty() {
-            return Some("its sagas are not those that were written last".to_owned());
-        }
-        let counted = open_count(&self.live.counters);
-        let found = self.live.open.len() as u64;
-        let unsure = self.damaged.len() as u64;
-        (counted.abs_diff(found) > unsure)
-            .then(|| format!("it holds {found} open sagas, and its counters say {counted}"))
+        let others = Family::ALL.into_iter().filter(|family| *family != Family::Saga);
+        others.map(|family| (family, self.rows.of(family))).find_map(|(family, found)| {
+            let written = self.tail.rows.of(family);
+            (found != written).then(|| not_as_written(family, found, written))
+        })
     }
 
-    /// What the history is held against.
-    pub fn findings(&self, marker: Marker) -> Findings {
-        Findings {
-            ended: self.live.ended_whole(),
-            ended_count: ended_count(&self.live.counters),
-            deleting: self.deleting.clone(),
-            unsure: !self.damaged.is_empty(),
-            marker: Some(marker),
-        }
+    /// What its sagas are held against.
+    pub fn written(&self) -> Written {
+        let counters = &self.live.counters;
+        Written { tail: self.tail.clone(), open: open_count(counters), ended: ended_count(counters) }
     }
 }
 
+/// Says that there are more or fewer rows than there should be.
+pub fn not_as_written(family: Family, found: u64, written: u64) -> String {
+    format!("it holds {found} {} rows, and {written} were written", family.name())
+}
+
 /// The sum of the counters of open sagas.
-fn open_count(counters: &Counters) -> u64 {
+pub fn open_count(counters: &Counters) -> u64 {
     let open = counters.iter().filter(|((_, _, status), _)| !status.is_terminal());
     open.map(|(_, count)| count).sum()
 }

@@ -13,6 +13,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use uuid::Uuid;
 
 use crate::saga::ids::SagaId;
+use crate::store::packed::PackedId;
 
 const SEEN_BITS: u64 = 8 * 1024 * 1024;
 /// Bits set for each id.
@@ -67,6 +68,14 @@ impl Fresh {
     }
 }
 
+/// Whether an id is surely new to a store whose newest id was this one, and so of a saga that came
+/// to it later.
+pub fn came_later(id: &PackedId, newest: Option<Uuid>) -> bool {
+    let PackedId::Uuid(bytes) = id else { return false };
+    let id = Uuid::from_bytes(*bytes);
+    id.get_version_num() == TIME_ORDERED && Some(id) > newest
+}
+
 fn time_ordered(id: &SagaId) -> Option<Uuid> {
     let text = id.as_str();
     let plain = text.len() == TEXT_BYTES && !text.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -117,6 +126,17 @@ mod tests {
         let fresh = Fresh::above(fresh.newest());
         assert!(!fresh.surely_new(&id(5, 1)) && !fresh.surely_new(&id(3, 9)));
         assert!(fresh.surely_new(&id(5, 2)) && fresh.surely_new(&id(6, 0)));
+    }
+
+    #[test]
+    fn what_came_later_is_what_was_surely_new() {
+        let newest = Uuid::try_parse(id(5, 7).as_str()).ok();
+        for other in [id(4, 9), id(5, 6), id(5, 7), id(5, 8), id(6, 0), SagaId::parse("order-1").unwrap()] {
+            for newest in [None, newest] {
+                let surely_new = Fresh::above(newest).surely_new(&other);
+                assert_eq!(came_later(&PackedId::of(&other), newest), surely_new, "{other} over {newest:?}");
+            }
+        }
     }
 
     #[test]

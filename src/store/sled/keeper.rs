@@ -1,4 +1,4 @@
-//! The housekeeping thread: opens the history, moves ended sagas there, deletes old ones, renews
+//! The housekeeping thread: calls up the sagas of a large store, opens the history, moves ended sagas there, deletes old ones, renews
 //! the marker and watches the disk. It alone writes the history.
 //!
 //! A move is: copy the saga's rows into the history, sync there, and only then have the writer take
@@ -16,14 +16,17 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::census::open_count;
 use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
 use super::history::{add_saga, check_history, delete_saga, oldest, rows_of};
-use super::live::Entry;
+use super::live::{Entry, Live};
 use super::marker::Marker;
+use super::open::called_up;
 use super::part::{Changes, Part};
 use super::read::past;
 use super::records::Tail;
+use super::roll::Written;
 use super::shared::{Ended, Retention, Shared, Work};
 use super::writer::{Moved, Request};
 use super::{HISTORY_DIR, SledOptions, keys};
@@ -59,12 +62,27 @@ pub struct Findings {
     pub marker: Option<Marker>,
 }
 
+impl Findings {
+    /// What is known before any saga is read.
+    pub fn of(written: &Written, deleting: &HashSet<SagaId>) -> Self {
+        Self { ended_count: written.ended, deleting: deleting.clone(), ..Self::default() }
+    }
+
+    /// Notes what the sagas say.
+    pub fn note(&mut self, called: &Live) {
+        self.ended = called.ended_whole();
+        self.unsure = called.has_damage();
+    }
+}
+
 /// The keeper's own.
 pub struct Keeper {
     pub shared: Arc<Shared>,
     pub requests: mpsc::Sender<Request>,
     pub options: SledOptions,
     pub findings: Findings,
+    /// What the sagas are held against, if they are not called up yet.
+    pub uncalled: Option<Written>,
     pub tail: Tail,
     /// Whether rows of moved sagas may still lie in the open database.
     pub unsettled: bool,
@@ -83,6 +101,20 @@ impl Keeper {
     }
 
     fn keep_house(&mut self) {
+        let called = catch_unwind(AssertUnwindSafe(|| self.call_up_sagas()));
+        let called = called.unwrap_or_else(|panic| Err(self.shared.open.contradicted(panic_text(&*panic))));
+        if let Err(error) = &called {
+            // Whoever waits for the sagas learns why there are none: the failure is set first.
+            if !matches!(error, StoreError::Closed) {
+                self.shared.fail(error);
+            }
+            drop(self.shared.history.set(Err(error.clone())));
+        }
+        self.shared.sagas_known.send_replace(true);
+        if called.is_err() {
+            self.shared.history_known.send_replace(true);
+            return;
+        }
         let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
         let opened = opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))));
         if let Err(error) = &opened {
@@ -116,6 +148,20 @@ impl Keeper {
         }
     }
 
+    /// Calls up the sagas of the open database, if that was left to the background.
+    fn call_up_sagas(&mut self) -> Result<(), StoreError> {
+        let Some(written) = self.uncalled.take() else { return Ok(()) };
+        let shared = &self.shared;
+        let took = Stopwatch::start();
+        #[cfg(test)]
+        let _held = self.options.hold_roll.as_ref().map(|hold| hold.blocking_lock());
+        let called = called_up(&shared.open, &written, &|| shared.closed.load(Ordering::SeqCst))?;
+        self.findings.note(&called);
+        shared.live.write().take_up(called);
+        tracing::info!(open = written.open, took = ?took.elapsed(), "the open sagas are called up");
+        Ok(())
+    }
+
     fn history_error(&self, cause: String) -> StoreError {
         let what = self.shared.dir.join(HISTORY_DIR).display().to_string();
         StoreError::Damaged { what, cause }
@@ -128,10 +174,6 @@ impl Keeper {
         let marked = self.findings.marker.as_ref().map_or(0, |marker| marker.history_commit);
         let relied_on = self.shared.live.read().history_commit.max(marked);
         self.tail = check_history(&part, &self.shared.identity, relied_on, &self.findings)?;
-        let condemned: Vec<SagaId> = self.findings.deleting.drain().collect();
-        if !condemned.is_empty() {
-            self.delete(&part, condemned)?;
-        }
         let ended = self.shared.live.read().ended();
         self.shared.queue.ended(ended.into_iter().map(Ended::unread), 1);
         Ok(part)
@@ -161,6 +203,10 @@ impl Keeper {
                 return Ok(());
             }
         };
+        let condemned: Vec<SagaId> = self.findings.deleting.drain().collect();
+        if !condemned.is_empty() {
+            self.delete(history, condemned)?;
+        }
         // Of two mentions of a saga the later one holds.
         let ended: BTreeMap<SagaId, Ended> =
             work.ended.drain(..).map(|saga| (saga.id.clone(), saga)).collect();
@@ -319,7 +365,7 @@ impl Keeper {
             epoch: self.shared.identity.epoch,
             commit: live.commit,
             history_commit: self.tail.commit.max(last),
-            open_sagas: live.open.len() as u64,
+            open_sagas: open_count(&live.counters),
             creating: false,
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::roll::Roll;
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
 use crate::saga::words::SagaStatus;
 use crate::store::open_set::{OpenSet, Wake};
@@ -218,19 +219,31 @@ pub struct Live {
 type Place = (Timestamp, Option<PackedId>);
 
 impl Live {
-    /// Takes up all sagas at once: quicker than one by one, and smaller. They must be new here.
-    pub fn take_up(&mut self, sagas: Vec<(PackedId, Packed)>) {
+    /// All sagas of a roll at once: quicker than one by one, and smaller.
+    pub fn of(roll: Roll) -> Self {
+        let Roll { sagas, damaged, .. } = roll;
         let mut places: BTreeMap<SagaStatus, Vec<Place>> = BTreeMap::new();
         for (id, packed) in &sagas {
             let Marks { created_at, status, .. } = packed.marks();
             places.entry(status).or_default().push((created_at, Some(id.clone())));
         }
-        self.places =
+        let places =
             places.into_iter().map(|(status, places)| (status, places.into_iter().collect())).collect();
         let open = sagas.iter().map(|(id, packed)| (id, packed.marks()));
         let open = open.filter(|(_, marks)| !marks.status.is_terminal());
-        self.open = OpenSet::of(open.map(|(id, marks)| (id.clone(), marks.wake)));
-        self.sagas = sagas.into_iter().collect();
+        let open = OpenSet::of(open.map(|(id, marks)| (id.clone(), marks.wake)));
+        let damaged = damaged.into_iter().map(|(id, cause)| (id, Arc::from(cause))).collect();
+        Self { sagas: sagas.into_iter().collect(), places, open, damaged, ..Self::default() }
+    }
+
+    /// Takes up the sagas of the roll. None of them has been written since; whatever is here is newer.
+    pub fn take_up(&mut self, called: Live) {
+        let Live { sagas, places, open, damaged, .. } = called;
+        let newer = std::mem::replace(&mut self.sagas, sagas);
+        (self.places, self.open, self.damaged) = (places, open, damaged);
+        for (id, packed) in newer {
+            self.put(&id.unpack(), packed.unpack());
+        }
     }
 
     pub fn get(&self, id: &SagaId) -> Option<Entry> {
@@ -273,9 +286,9 @@ impl Live {
         }
     }
 
-    /// Notes that a saga cannot be read.
-    pub fn note_damage(&mut self, id: &SagaId, cause: &str) {
-        self.damaged.insert(id.clone(), Arc::from(cause));
+    /// Whether there are sagas that cannot be read.
+    pub fn has_damage(&self) -> bool {
+        !self.damaged.is_empty()
     }
 
     /// Why a saga cannot be read, if so.
@@ -434,9 +447,12 @@ mod tests {
         for (text, entry) in &sagas {
             one_by_one.put(&id(text), entry.clone());
         }
-        at_once.take_up(
-            sagas.into_iter().map(|(text, entry)| (PackedId::of(&id(text)), Packed::of(entry))).collect(),
-        );
+        // One of them came while the others were read.
+        let (later, entry) = sagas[1].clone();
+        at_once.put(&id(later), entry);
+        let called = [sagas[0].clone(), sagas[2].clone()];
+        let called = called.into_iter().map(|(text, entry)| (PackedId::of(&id(text)), Packed::of(entry)));
+        at_once.take_up(Live::of(Roll { sagas: called.collect(), ..Roll::default() }));
         let all = ListQuery { limit: 9, ..ListQuery::default() };
         let seen = |live: &Live| {
             let list = live.list(&all, &Window::of(&all).unwrap());

@@ -36,6 +36,7 @@ mod history;
 mod honest;
 mod keeper;
 mod keys;
+mod known;
 mod live;
 mod marker;
 mod open;
@@ -54,6 +55,8 @@ mod writer;
 mod damage_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod roll_tests;
 #[cfg(test)]
 mod tests;
 
@@ -87,11 +90,13 @@ use crate::saga::event::Fact;
 use crate::saga::ids::{ParticipantName, SagaId, Timestamp};
 use crate::saga::words::SagaStatus;
 use crate::tasks;
+use census::open_count;
 use error::panic_text;
 use fresh::Fresh;
 use gather::Gather;
 use keeper::Keeper;
 use keys::Family;
+use live::Kinds;
 use marker::Marker;
 use prepare::Prepared;
 use records::Tail;
@@ -121,6 +126,13 @@ pub struct SledOptions {
     pub ballast_bytes: u64,
     /// Largest journal of a saga.
     pub saga_bytes_max: usize,
+    /// With so many rows of open sagas, and fewer, all are read before the store is opened, so that
+    /// damage is refused at the start; more are read in the background, and meanwhile what concerns
+    /// them waits. New sagas need not.
+    pub roll_ahead_rows: u64,
+    /// Keeps those from being read for as long as it is locked.
+    #[cfg(test)]
+    pub(crate) hold_roll: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Hears how long each sync to stable storage took.
     pub on_sync: Option<SyncObserver>,
     /// Hears that the store has failed: nothing is acknowledged any more.
@@ -166,7 +178,7 @@ impl std::fmt::Debug for FailureObserver {
 
 impl SledOptions {
     /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast,
-    /// 16 MiB for a saga.
+    /// 16 MiB for a saga, 100,000 rows read before it opens.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -177,6 +189,9 @@ impl SledOptions {
             disk_low_bytes: 512 * MIB,
             ballast_bytes: 64 * MIB,
             saga_bytes_max: SAGA_BYTES_MAX,
+            roll_ahead_rows: 100_000,
+            #[cfg(test)]
+            hold_roll: None,
             on_sync: None,
             on_failure: None,
         }
@@ -203,7 +218,7 @@ struct Running {
 impl SledStore {
     /// Opens the store in its directory and raises its epoch; makes it when there is none.
     ///
-    /// Blocks for as long as reading all open sagas takes.
+    /// Blocks for as long as reading the open sagas takes, unless they are many.
     ///
     /// # Errors
     /// [`OpenError`] names the file, the cause and what to do.
@@ -211,7 +226,6 @@ impl SledStore {
         let opened = open::open(&options)?;
         let census = opened.census;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let findings = census.findings(opened.marker);
         let counters = census.live.counters.clone();
         let shared = Arc::new(Shared {
             dir: options.dir.clone(),
@@ -219,6 +233,7 @@ impl SledStore {
             open: opened.part,
             history: OnceLock::new(),
             history_known: watch::Sender::new(false),
+            sagas_known: watch::Sender::new(opened.uncalled.is_none()),
             live: RwLock::new(census.live),
             fresh: RwLock::new(Fresh::above(census.tail.newest)),
             failed: OnceLock::new(),
@@ -236,7 +251,7 @@ impl SledStore {
             counters,
             parts: census.parts,
             deleting: census.deleting,
-            kinds: census.kinds,
+            kinds: Kinds::default(),
             warm: Warm::default(),
             moved: Vec::new(),
             gather: Gather::default(),
@@ -246,7 +261,8 @@ impl SledStore {
             shared: Arc::clone(&shared),
             requests: requests.clone(),
             options,
-            findings,
+            findings: opened.findings,
+            uncalled: opened.uncalled,
             tail: Tail::default(),
             unsettled: false,
         };
@@ -262,7 +278,7 @@ impl SledStore {
     fn check_small_history(&self) -> Result<(), OpenError> {
         let file = self.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
         let bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-        if bytes > HISTORY_EAGER_BYTES {
+        if bytes > HISTORY_EAGER_BYTES || !*self.shared.sagas_known.borrow() {
             return Ok(());
         }
         match self.shared.history() {
@@ -301,45 +317,6 @@ impl SledStore {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Writes for sagas that are not open may concern the history, which must be open for them.
-    async fn await_history_for(&self, batch: &[SagaWrite]) -> Result<(), StoreError> {
-        if !self.any_unknown(batch) {
-            return Ok(());
-        }
-        self.history_known().await;
-        self.shared.history().map(|_| ())
-    }
-
-    /// Waits until the history is open or refused.
-    async fn history_known(&self) {
-        if self.shared.history.get().is_none() {
-            let mut known = self.shared.history_known.subscribe();
-            // The sender lives as long as the store.
-            drop(known.wait_for(|known| *known).await);
-        }
-    }
-
-    /// Waits for the history unless nothing of the saga lies there.
-    async fn history_known_for(&self, id: &SagaId) {
-        if !self.is_here(id) {
-            self.history_known().await;
-        }
-    }
-
-    /// Whether it is known without the history what there is of a saga.
-    fn is_here(&self, id: &SagaId) -> bool {
-        match self.shared.live.read().get(id) {
-            Some(entry) => entry.first_seq == 1,
-            None => self.shared.fresh.read().surely_new(id),
-        }
-    }
-
-    fn any_unknown(&self, batch: &[SagaWrite]) -> bool {
-        let live = self.shared.live.read();
-        let fresh = self.shared.fresh.read();
-        batch.iter().any(|write| !live.contains(&write.id) && !fresh.surely_new(&write.id))
-    }
-
     fn check_size(&self, write: &Prepared) -> Result<(), StoreError> {
         let before = self.shared.live.read().get(&write.id).map_or(0, |entry| entry.bytes);
         let before = usize::try_from(before).unwrap_or(usize::MAX);
@@ -349,7 +326,7 @@ impl SledStore {
     async fn do_commit(&self, fence: Fence, batch: Vec<SagaWrite>) -> Result<Receipt, StoreError> {
         self.shared.usable()?;
         check_batch(&batch)?;
-        self.await_history_for(&batch).await?;
+        self.shared.until_writable(&batch).await?;
         let mut writes = Vec::with_capacity(batch.len());
         for write in batch {
             let write = Prepared::new(write);
@@ -357,20 +334,6 @@ impl SledStore {
             writes.push(write);
         }
         self.ask(|reply| Request::Commit { fence, writes, reply }).await
-    }
-
-    /// Whether a saga is nowhere, answered at once when its id is new or the history is open.
-    fn is_nowhere(&self, id: &SagaId) -> bool {
-        let unknown = || !self.shared.live.read().contains(id);
-        if !unknown() {
-            return false;
-        }
-        if self.shared.fresh.read().surely_new(id) {
-            return true;
-        }
-        let Some(Ok(history)) = self.shared.history.get() else { return false };
-        let past = || catch_unwind(AssertUnwindSafe(|| read::past(history, id)));
-        matches!(past(), Ok(Ok(None))) && unknown()
     }
 
     async fn all_records<T: Send + 'static>(
@@ -404,7 +367,7 @@ fn shut_down(shared: &Shared, requests: &mpsc::Sender<Request>, running: Running
         let live = shared.live.read();
         let last = Marker::read(&shared.dir).ok().flatten();
         if let Some(last) = last {
-            let now = Marker { commit: live.commit, open_sagas: live.open.len() as u64, ..last };
+            let now = Marker { commit: live.commit, open_sagas: open_count(&live.counters), ..last };
             marked = now.write(&shared.dir);
         }
     }
@@ -454,8 +417,8 @@ impl Store for SledStore {
         let id = id.clone();
         Box::pin(async move {
             self.shared.usable()?;
-            self.history_known_for(&id).await;
-            if self.is_nowhere(&id) {
+            self.shared.until_known(&id).await;
+            if self.shared.is_nowhere(&id) {
                 return Ok(None);
             }
             self.read(move |shared| read::load(shared, &id)).await
@@ -466,8 +429,8 @@ impl Store for SledStore {
         let id = id.clone();
         Box::pin(async move {
             self.shared.usable()?;
-            self.history_known_for(&id).await;
-            if self.is_nowhere(&id) {
+            self.shared.until_known(&id).await;
+            if self.shared.is_nowhere(&id) {
                 return Ok(Vec::new());
             }
             self.read(move |shared| read::facts(shared, &id, after, limit)).await
@@ -479,29 +442,35 @@ impl Store for SledStore {
         cursor: Option<OpenCursor>,
         limit: usize,
     ) -> BoxFuture<'_, Result<OpenPage, StoreError>> {
-        let page = || self.shared.live.read().open.page(cursor.as_ref(), limit);
-        let page = self.shared.usable().map(|()| page());
-        Box::pin(std::future::ready(page))
+        Box::pin(async move {
+            self.shared.until_sagas_known().await?;
+            Ok(self.shared.live.read().open.page(cursor.as_ref(), limit))
+        })
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<SagaId>, StoreError>> {
-        let due = self.shared.usable().map(|()| self.shared.live.read().open.due(now, limit));
-        Box::pin(std::future::ready(due))
+        Box::pin(async move {
+            self.shared.until_sagas_known().await?;
+            Ok(self.shared.live.read().open.due(now, limit))
+        })
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Vec<Summary>, StoreError>> {
         Box::pin(async move {
             let ended = |status: &SagaStatus| status.is_terminal();
             if query.statuses.is_empty() || query.statuses.iter().any(ended) {
-                self.history_known().await;
+                self.shared.until_history_known().await;
             }
+            self.shared.until_sagas_known().await?;
             self.read(move |shared| read::list(shared, &query)).await
         })
     }
 
     fn counters(&self) -> BoxFuture<'_, Result<Counters, StoreError>> {
-        let counters = self.shared.usable().map(|()| self.shared.live.read().counters.clone());
-        Box::pin(std::future::ready(counters))
+        Box::pin(async move {
+            self.shared.until_sagas_known().await?;
+            Ok(self.shared.live.read().counters.clone())
+        })
     }
 
     fn put_definition(&self, definition: StoredDefinition) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -10,10 +10,13 @@ use rustix::fs::{FlockOperation, flock};
 use super::census::Census;
 use super::disk::with_ballast;
 use super::error::{OpenError, panic_text};
-use super::keys;
+use super::keeper::Findings;
+use super::keys::{self, Family};
+use super::live::Live;
 use super::marker::{MARKER_FILE, Marker, sync_dir};
 use super::part::{Changes, DATA_FILE, Part};
 use super::records::{SENTINEL, Tail, decode_identity, encode_identity};
+use super::roll::{Written, call_roll};
 use super::{HISTORY_DIR, OPEN_DIR, SledOptions, compact};
 use crate::clock::Stopwatch;
 use crate::store::codec::frame;
@@ -30,7 +33,9 @@ pub struct Opened {
     pub identity: StoreIdentity,
     pub part: Part,
     pub census: Census,
-    pub marker: Marker,
+    pub findings: Findings,
+    /// What its sagas are held against when they are called up in the background.
+    pub uncalled: Option<Written>,
 }
 
 /// Opens the store, makes it when there is none, and raises its epoch durably.
@@ -44,10 +49,18 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
         None => create(options)?,
     };
     let part = with_ballast(dir, || Part::open(dir, OPEN_DIR, options.cache_bytes))?;
-    let (identity, mut census) = read_checked(dir, &part, &marker)?;
-    for (saga, cause) in &census.damaged {
-        tracing::error!(%saga, cause, "this saga cannot be read; it is left alone until it is repaired");
-    }
+    let (identity, mut census, called) = read_checked(options, &part, &marker)?;
+    let written = census.written();
+    let open_sagas = written.open;
+    let mut findings = Findings::of(&written, &census.deleting);
+    let uncalled = match called {
+        Some(called) => {
+            findings.note(&called);
+            census.live.take_up(called);
+            None
+        }
+        None => Some(written),
+    };
     let identity = StoreIdentity { epoch: identity.epoch + 1, ..identity };
     census.tail.commit += 1;
     census.live.commit = census.tail.commit;
@@ -55,14 +68,10 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
     changes.overwrite(frame::seal(&keys::identity(), &encode_identity(&identity)));
     changes.overwrite(frame::seal(&keys::tail(), &census.tail.encode()));
     part.apply(changes).map_err(|error| OpenError::io(part.dir(), "raising the epoch", &error))?;
-    let marker = Marker {
-        epoch: identity.epoch,
-        commit: census.tail.commit,
-        open_sagas: census.live.open.len() as u64,
-        ..marker
-    };
+    let marker = Marker { epoch: identity.epoch, commit: census.tail.commit, open_sagas, ..marker };
     write_marker(dir, &marker)?;
-    Ok(Opened { lock, identity, part, census, marker })
+    findings.marker = Some(marker);
+    Ok(Opened { lock, identity, part, census, findings, uncalled })
 }
 
 /// One process at a time; waits a moment for one that is just leaving.
@@ -139,23 +148,44 @@ fn write_marker(dir: &Path, marker: &Marker) -> Result<(), OpenError> {
     written.map_err(|error| OpenError::io(&dir.join(MARKER_FILE), "writing the marker", &error))
 }
 
-/// Reads the whole open database and compares it with the marker and with its own numbers.
-fn read_checked(dir: &Path, part: &Part, marker: &Marker) -> Result<(StoreIdentity, Census), OpenError> {
+/// Reads the open database and compares it with the marker and with its own numbers. Its sagas are
+/// read too, unless they are many.
+fn read_checked(
+    options: &SledOptions,
+    part: &Part,
+    marker: &Marker,
+) -> Result<(StoreIdentity, Census, Option<Live>), OpenError> {
     let file = part.data_file();
-    let refused = |cause: String| OpenError::damaged(dir, &file, cause);
+    let refused = |cause: String| OpenError::damaged(&options.dir, &file, cause);
     let read = catch_unwind(AssertUnwindSafe(|| -> Result<_, StoreError> {
-        Ok((check_identity(part, marker)?, Census::take(part)?))
+        let identity = check_identity(part, marker)?;
+        let census = Census::take(part)?;
+        if let Some(cause) = census.contradiction() {
+            return Err(part.contradicted(cause));
+        }
+        let is_large = census.tail.rows.of(Family::Saga) > options.roll_ahead_rows;
+        let called = if is_large { None } else { Some(called_up(part, &census.written(), &|| false)?) };
+        Ok((identity, census, called))
     }));
-    let (identity, census) = match read {
-        Ok(Ok(read)) => read,
-        Ok(Err(StoreError::Damaged { cause, what })) => return Err(refused(format!("{what}: {cause}"))),
-        Ok(Err(error)) => return Err(OpenError::io(&file, "reading the database", &error)),
-        Err(panic) => return Err(refused(panic_text(&*panic))),
-    };
-    match census.contradiction() {
-        Some(contradiction) => Err(refused(contradiction)),
-        None => Ok((identity, census)),
+    match read {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(StoreError::Damaged { cause, what })) => Err(refused(format!("{what}: {cause}"))),
+        Ok(Err(error)) => Err(OpenError::io(&file, "reading the database", &error)),
+        Err(panic) => Err(refused(panic_text(&*panic))),
     }
+}
+
+/// The sagas of the open database, all that were written or an error.
+pub fn called_up(
+    part: &Part,
+    written: &Written,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Live, StoreError> {
+    let roll = call_roll(part, written, stop)?;
+    for (saga, cause) in &roll.damaged {
+        tracing::error!(%saga, cause, "this saga cannot be read; it is left alone until it is repaired");
+    }
+    roll.contradiction(written).map_or_else(|| Ok(Live::of(roll)), |cause| Err(part.contradicted(cause)))
 }
 
 /// Whether the database is the marker's, and at least as far as the marker.

@@ -224,6 +224,11 @@ impl Part {
         }
     }
 
+    /// The error for a database that is not what its own numbers say.
+    pub fn contradicted(&self, cause: String) -> StoreError {
+        StoreError::Damaged { what: self.data_file().display().to_string(), cause }
+    }
+
     /// Lets go of the files; waits for the engine's own threads.
     pub fn close(&self) {
         let db = self.db.write().take();

@@ -1,16 +1,20 @@
 //! The sagas of the open database, read from both ends at once: one thread goes up and one goes
 //! down, until they meet. Which of them reads a row, and where they meet, changes nothing about what
 //! is found.
+//!
+//! It may be called while new sagas are written already: those are not on it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
-use super::keys;
+use super::census::not_as_written;
+use super::fresh::came_later;
+use super::keys::{self, Family};
 use super::live::{Entry, Kind, Kinds, Packed};
 use super::part::Part;
-use super::records::Record;
+use super::records::{Record, Tail};
 use super::scan::{Found, Records, Stored};
 use crate::saga::ids::{DefinitionName, SagaId, Timestamp, Version};
 use crate::saga::words::SagaStatus;
@@ -24,31 +28,66 @@ use crate::tasks;
 /// Rows that a thread reads before it sees how far the other one is.
 const ROWS_AT_ONCE: usize = 256;
 
-/// Every saga that lies in the open database.
+/// What the open database said of its sagas when it was opened.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// As the last batch left it.
+    pub tail: Tail,
+    /// Open sagas by the counters.
+    pub open: u64,
+    /// Ended sagas by the counters.
+    pub ended: u64,
+}
+
+/// Every saga that lay in the open database when it was opened.
 #[derive(Debug, Default)]
 pub struct Roll {
     /// By id.
     pub sagas: Vec<(PackedId, Packed)>,
     /// Those that cannot be read, and why.
     pub damaged: Vec<(SagaId, String)>,
-    pub kinds: Kinds,
+    /// How many are open.
+    pub open: u64,
     /// Rows found.
-    pub rows: usize,
+    pub rows: u64,
     /// The sum of their checksums.
     pub sum: u32,
 }
 
-/// Reads all sagas. Their damage is noted with them; an error is one of the database.
-pub fn call_roll(part: &Part, keys: Range<[u8; 1]>) -> Result<Roll, StoreError> {
-    let (kinds, met) = (Mutex::default(), Ends::default());
+impl Roll {
+    /// What contradicts the numbers that were written with the last batch, if anything does.
+    pub fn contradiction(&self, written: &Written) -> Option<String> {
+        let rows = written.tail.rows.of(Family::Saga);
+        if self.rows != rows {
+            return Some(not_as_written(Family::Saga, self.rows, rows));
+        }
+        if self.sum != written.tail.sum && self.damaged.is_empty() {
+            return Some("its sagas are not those that were written last".to_owned());
+        }
+        let (found, counted) = (self.open, written.open);
+        (counted.abs_diff(found) > self.damaged.len() as u64)
+            .then(|| format!("it holds {found} open sagas, and its counters say {counted}"))
+    }
+}
+
+/// Reads all sagas, unless `stop` says that nobody waits for them any more. Their damage is noted
+/// with them; an error is one of the database.
+pub fn call_roll(
+    part: &Part,
+    written: &Written,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Roll, StoreError> {
+    let keys = Family::Saga.prefix()..Family::Known.prefix();
+    let shared =
+        Sharing { newest: written.tail.newest, kinds: Mutex::default(), ends: Ends::default(), stop };
     let db = part.db()?;
     let (lower, upper) = (db.range(keys.clone()), db.range(keys));
     let failed = |error: std::io::Error| StoreError::Io {
         operation: "starting a thread to read the open sagas",
         cause: error.to_string(),
     };
-    let down = || read_down(part, upper, &met, &kinds);
-    let up = || read_up(part, lower, &met, &kinds);
+    let down = || read_down(part, upper, &shared);
+    let up = || read_up(part, lower, &shared);
     let (down, up) = tasks::at_once("store-roll", down, up).map_err(failed)?;
     let ((mut reader, mut records), (above, middle)) = (up?, down?);
     // The last saga from below and the first from above may be one.
@@ -61,10 +100,25 @@ pub fn call_roll(part: &Part, keys: Range<[u8; 1]>) -> Result<Roll, StoreError> 
     roll.sagas.reserve_exact(above.sagas.len());
     roll.sagas.extend(above.sagas.into_iter().rev());
     roll.damaged.extend(above.damaged.into_iter().rev());
+    roll.open += above.open;
     roll.rows += above.rows;
     roll.sum = roll.sum.wrapping_add(above.sum);
-    roll.kinds = kinds.into_inner();
     Ok(roll)
+}
+
+/// What the two threads have in common.
+struct Sharing<'a> {
+    /// Sagas above this id came after the database was opened.
+    newest: Option<Uuid>,
+    kinds: Mutex<Kinds>,
+    ends: Ends,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Sharing<'_> {
+    fn go_on(&self) -> Result<(), StoreError> {
+        if (self.stop)() { Err(StoreError::Closed) } else { Ok(()) }
+    }
 }
 
 /// How far the two threads are. What lies between is nobody's yet.
@@ -112,14 +166,14 @@ impl Ends {
 fn read_up<'a>(
     part: &Part,
     mut from: ::sled::Iter,
-    ends: &Ends,
-    kinds: &'a Mutex<Kinds>,
+    shared: &'a Sharing<'_>,
 ) -> Result<(Reader<'a>, Records), StoreError> {
-    let (mut reader, mut records) = (Reader::new(kinds), Records::default());
+    let (mut reader, mut records) = (Reader::new(shared), Records::default());
     let mut more = true;
     while more {
+        shared.go_on()?;
         let mut rows = taken(part, from.by_ref().take(ROWS_AT_ONCE))?;
-        more = ends.claim_up(&mut rows);
+        more = shared.ends.claim_up(&mut rows);
         for row in rows {
             records.push(row, &mut |found| reader.add(part, &found))?;
         }
@@ -132,17 +186,17 @@ fn read_up<'a>(
 fn read_down(
     part: &Part,
     from: ::sled::Iter,
-    ends: &Ends,
-    kinds: &Mutex<Kinds>,
+    shared: &Sharing<'_>,
 ) -> Result<(Roll, Vec<Stored>), StoreError> {
     let mut from = from.rev();
-    let mut reader = Reader::new(kinds);
+    let mut reader = Reader::new(shared);
     // The rows of one saga, the last first.
     let mut saga: Vec<Stored> = Vec::new();
     let mut more = true;
     while more {
+        shared.go_on()?;
         let mut rows = taken(part, from.by_ref().take(ROWS_AT_ONCE))?;
-        more = ends.claim_down(&mut rows);
+        more = shared.ends.claim_down(&mut rows);
         for row in rows {
             if saga.last().is_some_and(|(key, _)| !is_of_same_saga(key, &row.0)) {
                 reader.add_whole(part, saga.drain(..).rev())?;
@@ -167,8 +221,7 @@ fn is_of_same_saga(a: &[u8], b: &[u8]) -> bool {
 /// Reads the sagas of a stretch of the database.
 struct Reader<'a> {
     roll: Roll,
-    /// Those that the stretches share.
-    kinds: &'a Mutex<Kinds>,
+    shared: &'a Sharing<'a>,
     /// The one that was seen last.
     kind: Option<Arc<Kind>>,
     /// The saga whose records are being read.
@@ -187,8 +240,8 @@ struct Reading {
 }
 
 impl<'a> Reader<'a> {
-    fn new(kinds: &'a Mutex<Kinds>) -> Self {
-        Self { roll: Roll::default(), kinds, kind: None, saga: None }
+    fn new(shared: &'a Sharing<'a>) -> Self {
+        Self { roll: Roll::default(), shared, kind: None, saga: None }
     }
 
     /// Takes all rows of one saga, in order.
@@ -209,8 +262,11 @@ impl<'a> Reader<'a> {
         let id = PackedId::read(id).ok_or_else(malformed)?;
         if self.saga.as_ref().is_none_or(|saga| saga.id != id) {
             self.finish_saga();
+            if came_later(&id, self.shared.newest) {
+                return Ok(());
+            }
         }
-        self.roll.rows += found.rows;
+        self.roll.rows += found.rows as u64;
         self.roll.sum = self.roll.sum.wrapping_add(found.sum);
         let read = found.content.as_ref().map_err(Clone::clone).and_then(|content| {
             let record = Record::parse(content)?;
@@ -256,7 +312,7 @@ impl<'a> Reader<'a> {
         }
         let name = DefinitionName::parse(&standing.definition);
         let name = name.map_err(|error| CodecError::message("a name", &error))?;
-        let kind = self.kinds.lock().of(&name, standing.version);
+        let kind = self.shared.kinds.lock().of(&name, standing.version);
         self.kind = Some(kind.clone());
         Ok(kind)
     }
@@ -272,6 +328,7 @@ impl<'a> Reader<'a> {
             entry.wake.rests = false;
             self.roll.damaged.push((id.unpack(), cause));
         }
+        self.roll.open += u64::from(!entry.status.is_terminal());
         self.roll.sagas.push((id, Packed::of(entry)));
     }
 
@@ -279,7 +336,7 @@ impl<'a> Reader<'a> {
     /// comes across it.
     fn unreadable(&mut self, first_seq: u64) -> Entry {
         let unnamed = DefinitionName::parse("unreadable").expect("a valid name");
-        let kind = self.kinds.lock().of(&unnamed, Version(0));
+        let kind = self.shared.kinds.lock().of(&unnamed, Version(0));
         Entry { seq: 0, ..Entry::unwritten(Timestamp(0), kind, SagaStatus::Running, first_seq) }
     }
 }

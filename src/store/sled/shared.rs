@@ -28,8 +28,11 @@ pub struct Shared {
     pub open: Part,
     /// Set once by the keeper: the history, or why it is refused.
     pub history: OnceLock<Result<Part, StoreError>>,
-    /// Becomes true when `history` is set, for those who wait without holding a thread.
+    /// Becomes true when `history` is set, for those who wait without holding a thread. Then the
+    /// open sagas are known too.
     pub history_known: watch::Sender<bool>,
+    /// Becomes true when the sagas of the open database are all in `live`, or the store has failed.
+    pub sagas_known: watch::Sender<bool>,
     pub live: RwLock<Live>,
     pub fresh: RwLock<Fresh>,
     /// Set once, when a write or a sync failed: nothing is acknowledged any more.

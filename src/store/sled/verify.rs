@@ -6,10 +6,13 @@ use std::path::Path;
 use super::census::Census;
 use super::error::{OpenError, panic_text};
 use super::history::{check_history, indexes_of};
+use super::keeper::Findings;
 use super::keys::{self, Family};
+use super::live::Live;
 use super::open::{check_identity, find, lock};
 use super::part::Part;
 use super::records::{Record, RowCounts};
+use super::roll::call_roll;
 use super::scan::{Found, records};
 use super::{HISTORY_DIR, OPEN_DIR, compact};
 use crate::saga::ids::SagaId;
@@ -54,18 +57,22 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let read = catch_unwind(AssertUnwindSafe(|| -> Result<(), StoreError> {
         let identity = check_identity(&open, &marker)?;
         let census = Census::take(&open)?;
-        report.open_sagas = census.live.open.len() as u64;
-        let damaged = census.damaged.iter();
+        let written = census.written();
+        let roll = call_roll(&open, &written, &|| false)?;
+        report.open_sagas = roll.open;
+        let damaged = roll.damaged.iter();
         report
             .problems
             .extend(damaged.map(|(saga, cause)| Problem { saga: Some(saga.clone()), what: cause.clone() }));
-        report.problems.extend(census.contradiction().map(|what| Problem { saga: None, what }));
+        let contradictions = census.contradiction().into_iter().chain(roll.contradiction(&written));
+        report.problems.extend(contradictions.map(|what| Problem { saga: None, what }));
         records(&open, open.db()?.iter(), |found| {
             report.rows += found.rows as u64;
             report.problems.extend(record_problem(found));
             Ok(())
         })?;
-        let findings = census.findings(marker.clone());
+        let mut findings = Findings::of(&written, &census.deleting);
+        findings.note(&Live::of(roll));
         let relied_on = census.tail.history_commit.max(marker.history_commit);
         if let Err(error) = check_history(&history, &identity, relied_on, &findings) {
             report.problems.push(Problem { saga: None, what: error.to_string() });
