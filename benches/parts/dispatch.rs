@@ -19,7 +19,7 @@ use sagad::saga::input::CallDuty;
 use sagad::saga::json::Json;
 use sagad::saga::words::{Outcome, Phase};
 use sagad::tasks::Tasks;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 /// So many calls at once, over the connections that the engine would use.
@@ -45,9 +45,8 @@ async fn served() -> Participants {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound address");
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .add_service(ParticipantServiceServer::new(Stock))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::runtime::Handle::current().spawn(server);
     let clock = Arc::new(SystemClock::start());
     let registry = Registry::new(clock.clone());

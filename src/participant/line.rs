@@ -12,14 +12,11 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use h2::RecvStream;
 use h2::client::SendRequest;
-use http::header::{HeaderName, USER_AGENT};
+use http::header::USER_AGENT;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tonic::Status;
-use tonic::body::Body;
-use tower::Service;
 
 use super::handlers::Endpoint;
 use super::socket::{self, AGENT};
@@ -31,8 +28,6 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Longest list of headers in an answer, in bytes.
 const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
-/// Details of a status, which nobody reads here. The generated client panics when they are not base64.
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// A connection that is being made, is there, or could not be made.
 type Connecting = Shared<BoxFuture<'static, Result<SendRequest<Bytes>, Status>>>;
@@ -148,27 +143,18 @@ async fn connect(endpoint: Endpoint, tasks: Tasks) -> Result<SendRequest<Bytes>,
 /// Sends one request over a connection.
 pub(super) struct Exchange(SendRequest<Bytes>);
 
-impl Service<Request<Body>> for Exchange {
-    type Response = Response<AnswerBody>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Self::Response, Status>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.0.poll_ready(cx).map_err(Status::from)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut requests = self.0.clone();
-        Box::pin(async move {
-            let (mut head, body) = request.into_parts();
-            head.headers.insert(USER_AGENT, AGENT);
-            let message = body.collect().await?.to_bytes();
-            let (answer, mut sending) = requests.send_request(Request::from_parts(head, ()), false)?;
-            sending.send_data(message, true)?;
-            let mut answer = answer.await?;
-            answer.headers_mut().remove(DETAILS);
-            Ok(answer.map(AnswerBody))
-        })
+impl Exchange {
+    /// Sends a request with all of its body. Returns once the answer has begun.
+    ///
+    /// # Errors
+    /// The connection or the call broke; what became of it is not known.
+    pub(super) async fn send(self, request: Request<Bytes>) -> Result<Response<AnswerBody>, Status> {
+        let Self(mut requests) = self;
+        let (mut head, body) = request.into_parts();
+        head.headers.insert(USER_AGENT, AGENT);
+        let (answer, mut sending) = requests.send_request(Request::from_parts(head, ()), false)?;
+        sending.send_data(body, true)?;
+        Ok(answer.await?.map(AnswerBody))
     }
 }
 
@@ -190,14 +176,7 @@ impl HttpBody for AnswerBody {
             });
             return Poll::Ready(Some(frame));
         }
-        let trailers = std::task::ready!(self.0.poll_trailers(cx));
-        let trailers = trailers.map(|trailers| {
-            trailers.map(|mut trailers| {
-                trailers.remove(DETAILS);
-                Frame::trailers(trailers)
-            })
-        });
-        Poll::Ready(trailers.transpose())
+        self.0.poll_trailers(cx).map_ok(|trailers| trailers.map(Frame::trailers)).map(Result::transpose)
     }
 
     fn is_end_stream(&self) -> bool {

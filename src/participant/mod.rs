@@ -32,6 +32,7 @@ mod socket;
 mod stored;
 pub mod targets;
 mod turns;
+mod wire;
 pub mod worker;
 
 use std::collections::BTreeMap;

@@ -32,8 +32,17 @@ pub(super) enum Answer {
     Nothing,
 }
 
+/// Why there is none of the four answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoOutcome {
+    /// The participant said a status instead, with this message.
+    Status(Code, String),
+    /// It said nothing that can be used.
+    Broken(String),
+}
+
 /// The table.
-pub(super) fn outcome(phase: Phase, answer: Result<Answer, Status>) -> Outcome {
+pub(super) fn outcome(phase: Phase, answer: Result<Answer, NoOutcome>) -> Outcome {
     match (answer, phase) {
         (Ok(Answer::Done(done)), _) => output(&done.output_json),
         (Ok(Answer::Refused(refused)), _) => Outcome::Refused(refusal(&refused)),
@@ -46,8 +55,9 @@ pub(super) fn outcome(phase: Phase, answer: Result<Answer, Status>) -> Outcome {
             Outcome::Unknown(format!("the answer \"superseded\" has no meaning for a {}", phase.as_str()))
         }
         (Ok(Answer::Nothing), _) => Outcome::Unknown("the answer has no outcome".to_owned()),
-        (Err(status), Phase::Probe) if status.code() == Code::Unimplemented => Outcome::Unsupported,
-        (Err(status), _) => Outcome::Unknown(cause(&status)),
+        (Err(NoOutcome::Status(Code::Unimplemented, _)), Phase::Probe) => Outcome::Unsupported,
+        (Err(NoOutcome::Status(code, message)), _) => Outcome::Unknown(cause(&Status::new(code, message))),
+        (Err(NoOutcome::Broken(cause)), _) => Outcome::Unknown(cut(&cause, MESSAGE_MAX_CHARS)),
     }
 }
 
@@ -213,7 +223,7 @@ mod tests {
             let code = Code::from_i32(number);
             for phase in PHASES {
                 // The words of a message never count.
-                let status = Status::new(code, "refused: already done");
+                let status = NoOutcome::Status(code, "refused: already done".to_owned());
                 let expected = if phase == Phase::Probe && code == Code::Unimplemented {
                     Outcome::Unsupported
                 } else {
@@ -232,7 +242,13 @@ mod tests {
         };
         assert_eq!(refusal.code.chars().count(), CODE_MAX_CHARS);
         assert_eq!(refusal.message.chars().count(), MESSAGE_MAX_CHARS);
-        let Outcome::Unknown(cause) = outcome(Phase::Action, Err(Status::internal(long))) else {
+        let Outcome::Unknown(cause) =
+            outcome(Phase::Action, Err(NoOutcome::Status(Code::Internal, long.clone())))
+        else {
+            panic!("not unknown")
+        };
+        assert_eq!(cause.chars().count(), MESSAGE_MAX_CHARS);
+        let Outcome::Unknown(cause) = outcome(Phase::Action, Err(NoOutcome::Broken(long))) else {
             panic!("not unknown")
         };
         assert_eq!(cause.chars().count(), MESSAGE_MAX_CHARS);

@@ -3,16 +3,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Uri;
-use tonic::{Request, Status};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+use prost::Message;
+use tonic::Code;
 
 use super::Outgoing;
 use super::handlers::Endpoint;
-use super::line::{Exchange, Line};
-use super::outcome::{Answer, OUTPUT_MAX_BYTES, outcome};
-use crate::proto;
-use crate::proto::participant_service_client::ParticipantServiceClient;
-use crate::proto::{CompensateRequest, ExecuteRequest, ProbeRequest};
+use super::line::Line;
+use super::outcome::{Answer, NoOutcome, OUTPUT_MAX_BYTES, cause, outcome};
+use super::wire::{self, NoAnswer, Question};
+use crate::proto::{self, CompensateRequest, ExecuteRequest, ProbeRequest};
+use crate::proto::{CompensateResponse, ExecuteResponse, ProbeResponse};
 use crate::saga::ids::Timestamp;
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Phase};
@@ -25,11 +27,11 @@ const LINES: usize = 2;
 const ANSWER_MAX_BYTES: usize = OUTPUT_MAX_BYTES + 64 * 1024;
 /// Largest request, in bytes: three documents, and labels.
 pub(super) const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How much longer the participant is given by `grpc-timeout` than by `deadline`. The daemon's
-/// own timeout comes first, so that a passed timeout always reads the same.
-const GRPC_TIMEOUT_SLACK: Duration = Duration::from_millis(100);
-/// The header has room for eight digits only; nobody waits this long for one answer.
-const GRPC_TIMEOUT_MAX: Duration = Duration::from_hours(24 * 365);
+/// Headers of a request, those of the connection among them.
+const HEADERS: usize = 4;
+const EXECUTE: &str = "/sagad.v1.ParticipantService/Execute";
+const COMPENSATE: &str = "/sagad.v1.ParticipantService/Compensate";
+const PROBE: &str = "/sagad.v1.ParticipantService/Probe";
 
 /// The connections to one endpoint; made when they are first needed, and again when they break.
 #[derive(Debug)]
@@ -52,43 +54,60 @@ impl Client {
     /// Makes the call and says what is known after it, however long it takes: the caller has the clock.
     pub(super) async fn call(&self, outgoing: Outgoing, now: Timestamp) -> Outcome {
         let phase = outgoing.duty.phase;
-        outcome(phase, self.exchange(outgoing, now).await)
-    }
-
-    async fn exchange(&self, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % LINES;
-        let (exchange, unanswered) = self.lines[turn].open().await?;
-        let answer = send(exchange, self.origin.clone(), outgoing, now).await;
+        let (exchange, unanswered) = match self.lines[turn].open().await {
+            Ok(opened) => opened,
+            Err(status) => return Outcome::Unknown(cause(&status)),
+        };
+        let timeout = outgoing.duty.timeout;
+        let question = match phase {
+            Phase::Action => question(EXECUTE, timeout, &execute(outgoing, now)),
+            Phase::Compensation => question(COMPENSATE, timeout, &compensate(outgoing, now)),
+            Phase::Probe => question(PROBE, timeout, &probe(outgoing, now)),
+        };
+        let answer = match question {
+            Ok(question) => wire::ask(exchange, &self.origin, question).await.map_err(NoAnswer::cause),
+            Err(cause) => Err(cause),
+        };
         unanswered.answered();
-        answer
+        let answer = answer.map_err(NoOutcome::Broken).and_then(|answer| match phase {
+            Phase::Action => read::<ExecuteResponse>(answer),
+            Phase::Compensation => read::<CompensateResponse>(answer),
+            Phase::Probe => read::<ProbeResponse>(answer),
+        });
+        outcome(phase, answer)
     }
 }
 
-async fn send(exchange: Exchange, origin: Uri, outgoing: Outgoing, now: Timestamp) -> Result<Answer, Status> {
-    let mut client = ParticipantServiceClient::with_origin(exchange, origin)
-        .max_decoding_message_size(ANSWER_MAX_BYTES)
-        .max_encoding_message_size(REQUEST_MAX_BYTES);
-    let timeout = outgoing.duty.timeout;
-    match outgoing.duty.phase {
-        Phase::Action => {
-            let answer = client.execute(timed(execute(outgoing, now), timeout)).await?;
-            Ok(answer.into_inner().into())
-        }
-        Phase::Compensation => {
-            let answer = client.compensate(timed(compensate(outgoing, now), timeout)).await?;
-            Ok(answer.into_inner().into())
-        }
-        Phase::Probe => {
-            let answer = client.probe(timed(probe(outgoing, now), timeout)).await?;
-            Ok(answer.into_inner().into())
-        }
+fn question(method: &'static str, timeout: Duration, request: &impl Message) -> Result<Question, String> {
+    let length = request.encoded_len();
+    if length > REQUEST_MAX_BYTES {
+        return Err(format!(
+            "not sent: the request has {length} bytes, over the limit of {REQUEST_MAX_BYTES}"
+        ));
     }
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    wire::give_time(&mut headers, timeout);
+    Ok(Question {
+        path: PathAndQuery::from_static(method),
+        headers,
+        messages: wire::messages(std::slice::from_ref(request)),
+        answer_max_bytes: ANSWER_MAX_BYTES,
+        answers_max: 1,
+    })
 }
 
-fn timed<T>(message: T, timeout: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(timeout.saturating_add(GRPC_TIMEOUT_SLACK).min(GRPC_TIMEOUT_MAX));
-    request
+/// The answer's one message.
+fn read<A: Message + Default + Into<Answer>>(answer: wire::Answer) -> Result<Answer, NoOutcome> {
+    match (answer.status.code, answer.messages.as_slice()) {
+        (Code::Ok, [message]) => A::decode(&message[..])
+            .map(Into::into)
+            .map_err(|error| NoOutcome::Broken(format!("the answer cannot be read: {error}"))),
+        (Code::Ok, messages) => {
+            Err(NoOutcome::Broken(format!("the answer has {} messages, not one", messages.len())))
+        }
+        (code, _) => Err(NoOutcome::Status(code, answer.status.message)),
+    }
 }
 
 fn text(document: Option<Json>) -> String {

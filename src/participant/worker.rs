@@ -29,7 +29,7 @@ pub use session::Seat;
 
 use super::Outgoing;
 use super::handlers::{Endpoint, MAX_IN_FLIGHT_MAX};
-use super::outcome::{Answer, MESSAGE_MAX_CHARS, no_answer_within, outcome};
+use super::outcome::{Answer, MESSAGE_MAX_CHARS, NoOutcome, no_answer_within, outcome};
 use crate::saga::ids::Timestamp;
 use crate::saga::words::{Outcome, Phase};
 use link::{Patience, Said};
@@ -126,7 +126,8 @@ fn meaning(phase: Phase, said: Said) -> Outcome {
         }
         Said::Answer(answer, _) => outcome(phase, Ok(answer)),
         Said::Unimplemented => {
-            outcome(phase, Err(tonic::Status::unimplemented("the worker has no such call")))
+            let message = "the worker has no such call".to_owned();
+            outcome(phase, Err(NoOutcome::Status(tonic::Code::Unimplemented, message)))
         }
         Said::Lost(cause) => Outcome::Unknown(cause),
         Said::Unsent(cause) => Outcome::Unsent(cause),

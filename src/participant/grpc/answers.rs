@@ -14,9 +14,9 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::wire::ServiceStatus;
 use crate::participant::handlers::{ClaimedAction, FieldProblem};
 use crate::participant::outcome::{CODE_MAX_CHARS, MESSAGE_MAX_CHARS, cut};
+use crate::participant::wire::ServiceStatus;
 use crate::proto::code_name;
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Phase, Refusal};

@@ -5,7 +5,7 @@
 //! learned  the types behind an endpoint ─► reflection (asked there) ─► files (put together)
 //! given    the same from a descriptor set that came with the registration
 //! request  JSON ─► message        response  message ─► JSON
-//! answers  status ─► outcome      wire      one exchange, by the frame
+//! answers  status ─► outcome
 //! ```
 //! Nothing is generated: a call costs a look at the types, which are kept, and one exchange.
 
@@ -19,22 +19,20 @@ mod request;
 mod response;
 mod route;
 mod types;
-mod wire;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
-use prost_reflect::MethodDescriptor;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::Code;
 
 pub use given::DescriptorSet;
 use learned::{Learned, TypesError};
 pub(super) use route::Route;
-use wire::{Answer, NoAnswer, Question};
 
 use super::handlers::{Endpoint, FieldProblem, Handlers};
 use super::outcome::{MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, output};
+use super::wire::{self, Answer, NoAnswer, Question};
 use super::{Outgoing, keys};
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Phase, Refusal, codes};
@@ -42,9 +40,6 @@ use crate::tasks::Tasks;
 
 /// Largest response, in bytes: an output and what is around it.
 const ANSWER_MAX_BYTES: usize = OUTPUT_MAX_BYTES + 64 * 1024;
-/// How much longer the service is given by `grpc-timeout` than the call has: the daemon's own timeout
-/// comes first, so that a passed timeout always reads the same.
-const GRPC_TIMEOUT_SLACK: Duration = Duration::from_millis(100);
 /// Longest time for the types of one registration to be learned.
 const CHECK_MAX: Duration = Duration::from_secs(5);
 
@@ -102,7 +97,9 @@ impl Client {
                 return not_sent(phase, unsent);
             }
         };
-        let answer = wire::ask(exchange, self.learned.origin(), question(outgoing, route, request)).await;
+        let question = question(outgoing, route, &request);
+        drop(request);
+        let answer = wire::ask(exchange, self.learned.origin(), question).await;
         unanswered.answered();
         self.meaning(phase, route, &method, answer).await
     }
@@ -145,12 +142,16 @@ impl Client {
         Ok(wrong.into_iter().map(named).collect())
     }
 
-    /// The method and its encoded request. Types that are kept may be old ones: what does not fit is
+    /// The method and its request. Types that are kept may be old ones: what does not fit is
     /// tried once more with new ones.
-    async fn request(&self, route: &Route, input: &Json) -> Result<(MethodDescriptor, Vec<u8>), Unsent> {
+    async fn request(
+        &self,
+        route: &Route,
+        input: &Json,
+    ) -> Result<(MethodDescriptor, DynamicMessage), Unsent> {
         if let Some(set) = &route.given {
             let method = types::unary(&set.pool, &route.method).map_err(Unsent::NoTypes)?;
-            let request = request::encode(&method.input(), input).map_err(Unsent::Mismatch)?;
+            let request = request::message(&method.input(), input).map_err(Unsent::Mismatch)?;
             return Ok((method, request));
         }
         let mentioned = request::any_types(input);
@@ -169,13 +170,13 @@ impl Client {
         route: &Route,
         input: &Json,
         mentioned: &[String],
-    ) -> Result<(MethodDescriptor, Vec<u8>), Unsent> {
+    ) -> Result<(MethodDescriptor, DynamicMessage), Unsent> {
         let types = self.learned.types(&route.method.service, mentioned).await;
         let types = types.map_err(|(TypesError::NoService(cause) | TypesError::NotLearned(cause))| {
             Unsent::NoTypes(cause)
         })?;
         let method = types::unary(&types.pool, &route.method).map_err(Unsent::NoTypes)?;
-        let request = request::encode(&method.input(), input).map_err(|problem| {
+        let request = request::message(&method.input(), input).map_err(|problem| {
             if types.is_confirmed {
                 return Unsent::Mismatch(problem);
             }
@@ -232,14 +233,13 @@ impl Client {
     }
 }
 
-fn question(outgoing: &Outgoing, route: &Route, request: Vec<u8>) -> Question {
+fn question(outgoing: &Outgoing, route: &Route, request: &DynamicMessage) -> Question {
     let mut headers = keys::headers(outgoing);
-    let timeout = wire::grpc_timeout(outgoing.duty.timeout.saturating_add(GRPC_TIMEOUT_SLACK));
-    headers.insert("grpc-timeout", HeaderValue::try_from(timeout).expect("digits and a letter"));
+    wire::give_time(&mut headers, outgoing.duty.timeout);
     Question {
         path: route.method.path(),
         headers,
-        messages: vec![Bytes::from(request)],
+        messages: wire::messages(std::slice::from_ref(request)),
         answer_max_bytes: ANSWER_MAX_BYTES,
         answers_max: 1,
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
-use http::header::{HeaderMap, HeaderValue};
+use http::header::HeaderMap;
+use http::uri::PathAndQuery;
 use prost::Message as _;
 use tonic::Code;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -14,8 +15,8 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use super::answers::told;
 use super::files::{FILES_MAX_BYTES, Files};
-use super::wire::{self, Answer, NoAnswer, Question};
 use crate::participant::line::Line;
+use crate::participant::wire::{self, Answer, NoAnswer, Question};
 
 /// What the types of one service are asked for in rounds: the files, what they import, and so on.
 const ROUNDS_MAX: usize = 64;
@@ -204,18 +205,17 @@ impl<'a> Reflection<'a> {
 
     fn question(&self, asked: &[MessageRequest]) -> Question {
         let host = self.origin.authority().map(ToString::to_string).unwrap_or_default();
-        let encoded = |request: &MessageRequest| {
-            let request =
-                ServerReflectionRequest { host: host.clone(), message_request: Some(request.clone()) };
-            Bytes::from(request.encode_to_vec())
+        let request = |asked: &MessageRequest| ServerReflectionRequest {
+            host: host.clone(),
+            message_request: Some(asked.clone()),
         };
+        let requests: Vec<_> = asked.iter().map(request).collect();
         let mut headers = HeaderMap::new();
-        let timeout = HeaderValue::try_from(wire::grpc_timeout(SERVER_TIMEOUT));
-        headers.insert("grpc-timeout", timeout.expect("digits and a letter"));
+        wire::give_time(&mut headers, SERVER_TIMEOUT);
         Question {
-            path: self.version.path().to_owned(),
+            path: PathAndQuery::from_static(self.version.path()),
             headers,
-            messages: asked.iter().map(encoded).collect(),
+            messages: wire::messages(&requests),
             answer_max_bytes: FILES_MAX_BYTES,
             answers_max: asked.len(),
         }

@@ -14,27 +14,22 @@ pub(super) const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The member that names the type of a `google.protobuf.Any`.
 const TYPE: &str = "@type";
 
-/// The encoded request for `input`; no input at all is the empty message.
+/// The request for `input`; no input at all is the empty message.
 ///
 /// # Errors
 /// Why there is no such request: a field that the message does not have, a value of another type, a
-/// required field that is missing.
-pub(super) fn encode(message: &MessageDescriptor, input: &Json) -> Result<Vec<u8>, String> {
-    let request = read(message, input).map_err(|problem| {
-        format!("the input is no {}: {problem}; {}", message.full_name(), fields(message))
-    })?;
+/// required field that is missing; that it is too large.
+pub(super) fn message(of: &MessageDescriptor, input: &Json) -> Result<DynamicMessage, String> {
+    let request = read(of, input)
+        .map_err(|problem| format!("the input is no {}: {problem}; {}", of.full_name(), fields(of)))?;
     if let Some(field) = missing_required(&request) {
-        return Err(format!(
-            "the input is no {}: the required field {field} is missing",
-            message.full_name()
-        ));
+        return Err(format!("the input is no {}: the required field {field} is missing", of.full_name()));
     }
-    let bytes = request.encode_to_vec();
-    if bytes.len() > REQUEST_MAX_BYTES {
-        let length = bytes.len();
+    let length = request.encoded_len();
+    if length > REQUEST_MAX_BYTES {
         return Err(format!("the request has {length} bytes, over the limit of {REQUEST_MAX_BYTES}"));
     }
-    Ok(bytes)
+    Ok(request)
 }
 
 fn read(message: &MessageDescriptor, input: &Json) -> Result<DynamicMessage, String> {

@@ -1,5 +1,6 @@
 //! The types of a service, and what it offers.
 
+use http::uri::PathAndQuery;
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
 use crate::saga::suggest::nearest;
@@ -37,8 +38,9 @@ impl MethodName {
     }
 
     /// The path of its calls.
-    pub(super) fn path(&self) -> String {
-        format!("/{}/{}", self.service, self.method)
+    pub(super) fn path(&self) -> PathAndQuery {
+        let path = format!("/{}/{}", self.service, self.method);
+        path.try_into().expect("identifiers and dots are a path")
     }
 }
 

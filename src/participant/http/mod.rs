@@ -21,8 +21,6 @@ use http::header::{
 use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt as _, Full};
-use tonic::body::Body;
-use tower::Service as _;
 
 use super::Outgoing;
 use super::handlers::Endpoint;
@@ -87,14 +85,14 @@ impl Client {
         } else {
             Bytes::new()
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = route.method.clone();
         *request.headers_mut() = headers(route, outgoing)?;
         if route.version == Version::HTTP_2 {
             *request.uri_mut() = uri(&format!("{}{path}", self.endpoint))?;
-            let (mut exchange, unanswered) =
+            let (exchange, unanswered) =
                 self.line.open().await.map_err(|status| status.message().to_owned())?;
-            let reply = match exchange.call(request.map(Body::new)).await {
+            let reply = match exchange.send(request).await {
                 Ok(answer) => read(answer).await,
                 Err(status) => Err(with_sources(format!("HTTP/2: {}", status.message()), &status)),
             };
@@ -104,7 +102,7 @@ impl Client {
         *request.uri_mut() = uri(path)?;
         let host = HeaderValue::from_str(self.endpoint.authority()).map_err(|error| error.to_string())?;
         request.headers_mut().insert(HOST, host);
-        self.pool.exchange(request).await
+        self.pool.exchange(request.map(Full::new)).await
     }
 }
 

@@ -65,7 +65,7 @@ fn all() -> MessageDescriptor {
 }
 
 fn encode(message: &MessageDescriptor, text: &str) -> Result<Vec<u8>, String> {
-    request::encode(message, &Json::parse(text).unwrap())
+    request::message(message, &Json::parse(text).unwrap()).map(|request| request.encode_to_vec())
 }
 
 fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<serde_json::Value, String> {

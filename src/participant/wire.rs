@@ -10,17 +10,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt as _, Full};
-use tonic::Code;
-use tonic::body::Body;
-use tower::Service as _;
+use http_body_util::BodyExt as _;
+use tonic::{Code, Status};
 
-use crate::participant::line::{AnswerBody, Exchange};
+use super::line::{AnswerBody, Exchange};
+use super::outcome;
 
 /// What stands before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How much longer a server is given than the call.
+const TIMEOUT_SLACK: Duration = Duration::from_millis(100);
 /// The largest number that fits into `grpc-timeout`.
 const TIMEOUT_DIGITS_MAX: u128 = 99_999_999;
 /// Details are read with and without padding.
@@ -29,11 +32,11 @@ const DETAILS: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What is asked: a method's path, headers, and the messages in their encoded form.
+/// What is asked: a method's path, headers beside those that every call has, and the messages.
 pub(super) struct Question {
-    pub(super) path: String,
+    pub(super) path: PathAndQuery,
     pub(super) headers: HeaderMap,
-    pub(super) messages: Vec<Bytes>,
+    pub(super) messages: Bytes,
     /// Most bytes of all messages of the answer together, with what stands before each.
     pub(super) answer_max_bytes: usize,
     /// Most messages of the answer.
@@ -79,44 +82,41 @@ impl NoAnswer {
     }
 }
 
+/// Messages of a question, as they are sent: each behind its prefix.
+pub(super) fn messages<M: prost::Message>(messages: &[M]) -> Bytes {
+    let length = messages.iter().map(|message| PREFIX_BYTES + message.encoded_len()).sum();
+    let mut framed = BytesMut::with_capacity(length);
+    for message in messages {
+        framed.put_u8(0);
+        framed.put_u32(u32::try_from(message.encoded_len()).expect("requests are bounded far below 4 GiB"));
+        message.encode_raw(&mut framed);
+    }
+    framed.freeze()
+}
+
 /// Sends the question over a connection and reads the answer to its end, however long that takes.
 ///
 /// # Errors
 /// There is no answer of gRPC form.
-pub(super) async fn ask(
-    mut exchange: Exchange,
-    origin: &Uri,
-    question: Question,
-) -> Result<Answer, NoAnswer> {
+pub(super) async fn ask(exchange: Exchange, origin: &Uri, question: Question) -> Result<Answer, NoAnswer> {
     let limits = Limits { bytes: question.answer_max_bytes, messages: question.answers_max };
-    let broken = |cause: tonic::Status| NoAnswer::Broken(super::answers::in_words(&cause));
-    let request = request(origin, question)?;
-    let answer = exchange.call(request).await.map_err(broken)?;
+    let broken = |cause: Status| NoAnswer::Broken(outcome::cause(&cause));
+    let answer = exchange.send(request(origin, question)).await.map_err(broken)?;
     read(answer, limits).await
 }
 
-fn request(origin: &Uri, question: Question) -> Result<Request<Body>, NoAnswer> {
+fn request(origin: &Uri, question: Question) -> Request<Bytes> {
     let Question { path, headers, messages, .. } = question;
     let mut parts = origin.clone().into_parts();
-    let path = path.parse().map_err(|_| NoAnswer::Broken(format!("{path:?} is no path of a method")))?;
     parts.path_and_query = Some(path);
-    let uri = Uri::from_parts(parts).expect("an endpoint has a scheme and a host");
-    let length: usize = messages.iter().map(|message| PREFIX_BYTES + message.len()).sum();
-    let mut framed = BytesMut::with_capacity(length);
-    for message in messages {
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.len()).expect("requests are bounded far below 4 GiB"));
-        framed.put(message);
-    }
-    let body = Full::new(framed.freeze()).map_err(|never| match never {});
-    let mut request = Request::new(Body::new(body));
+    let mut request = Request::new(messages);
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = Uri::from_parts(parts).expect("an endpoint has a scheme and a host");
     *request.headers_mut() = headers;
     request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    Ok(request)
+    request
 }
 
 async fn read(answer: Response<AnswerBody>, limits: Limits) -> Result<Answer, NoAnswer> {
@@ -208,8 +208,14 @@ fn percent_decoded(text: &[u8]) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// The value of `grpc-timeout`: eight digits and a unit.
-pub(super) fn grpc_timeout(timeout: Duration) -> String {
+/// Tells a server how long it has, `grpc-timeout`: eight digits and a unit. It is given a little longer
+/// than the call, so that a passed timeout always reads the same: the daemon's own comes first.
+pub(super) fn give_time(headers: &mut HeaderMap, timeout: Duration) {
+    let text = grpc_timeout(timeout.saturating_add(TIMEOUT_SLACK));
+    headers.insert(TIMEOUT, HeaderValue::try_from(text).expect("digits and a letter"));
+}
+
+fn grpc_timeout(timeout: Duration) -> String {
     match timeout.as_millis() {
         millis if millis <= TIMEOUT_DIGITS_MAX => format!("{millis}m"),
         millis => format!("{}S", (millis / 1_000).min(TIMEOUT_DIGITS_MAX)),
