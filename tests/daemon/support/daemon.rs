@@ -21,6 +21,9 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long a daemon may take to end that cannot go on.
 const ENDED_WITHIN: Duration = Duration::from_mins(1);
+/// How long a client waits for an answer to begin: longer than any test asks the daemon to wait. Without
+/// it a call may wait for ever for a daemon that was killed under it, which the client library may miss.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// Largest answer a client takes: a saga is shown with all its outputs.
 const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -213,5 +216,6 @@ impl Drop for Daemon {
 
 /// A channel to a gRPC address, which connects on first use.
 pub fn channel_to(address: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.timeout(ANSWER_WITHIN).connect_lazy()
 }
