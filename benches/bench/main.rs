@@ -169,7 +169,7 @@ async fn run(bench: Bench) -> anyhow::Result<bool> {
         return Ok(true);
     }
     if let (Some(opener), Some(dir)) = (bench.open_as, &bench.open_dir) {
-        reopen::open_as(opener, dir)?;
+        reopen::open_as(opener, dir).await?;
         return Ok(true);
     }
     let (dir, kept) = (below_target("bench"), below_target("bench.json"));

@@ -63,7 +63,7 @@ fn told_by(opener: &str, dir: &Path) -> anyhow::Result<String> {
 }
 
 /// Opens the files and tells what it took: a line for each figure.
-pub fn open_as(opener: Opener, dir: &Path) -> anyhow::Result<()> {
+pub async fn open_as(opener: Opener, dir: &Path) -> anyhow::Result<()> {
     let before = resident_mib(std::process::id())?;
     match opener {
         Opener::Engine => {
@@ -85,8 +85,7 @@ pub fn open_as(opener: Opener, dir: &Path) -> anyhow::Result<()> {
             let watch = Stopwatch::start();
             let store = SledStore::open(SledOptions::new(dir)).context("open the store")?;
             tell("open", watch, before)?;
-            let known = tokio::runtime::Builder::new_current_thread().build()?.block_on(store.counters());
-            known.context("wait until every saga is known")?;
+            store.counters().await.context("wait until every saga is known")?;
             tell("every saga known", watch, before)?;
         }
     }

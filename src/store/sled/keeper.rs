@@ -120,7 +120,7 @@ impl Keeper {
         if let Err(error) = &opened {
             tracing::error!(%error, "the history is refused; ended sagas cannot be read");
         }
-        // It is set here and nowhere else.
+        // Nobody else sets it, and it was not refused above.
         drop(self.shared.history.set(opened));
         self.shared.history_known.send_replace(true);
         let mut marked = Stopwatch::start();
