@@ -27,9 +27,9 @@ use crate::participant::targets;
 use crate::proto;
 use crate::saga::ids::{DefinitionName, Version};
 use crate::saga::words::SagaStatus;
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::{FailureObserver, SledOptions, SledStore, SyncObserver};
+use crate::store::{Store, StoreError};
 use crate::tasks::{Death, Tasks};
 
 /// Time for RPCs in flight to be answered at a shutdown; the commits in hand end meanwhile.
@@ -204,7 +204,14 @@ async fn bind(addr: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Res
 fn on_failure(readiness: &watch::Sender<Readiness>, tasks: &Tasks) -> FailureObserver {
     let (readiness, tasks) = (readiness.clone(), tasks.clone());
     FailureObserver::new(move |error| {
-        let why = format!("{error} (check the disk and its free space)");
+        let advice = match error {
+            StoreError::Damaged { .. } => {
+                "keep a copy of the files, look at them with `sagad store verify`, then put back a backup copy \
+                 of the whole directory"
+            }
+            _ => "check the disk and its free space",
+        };
+        let why = format!("{error} ({advice})");
         readiness.send_replace(Readiness::Failed(why.clone()));
         tasks.fail(&why);
     })

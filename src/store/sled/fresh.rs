@@ -52,6 +52,14 @@ impl Fresh {
         Some(id) > self.floor && bits_of(id).any(unseen)
     }
 
+    /// Whether a saga with this id was noted since a start that found this newest id. Of one that was not,
+    /// it may say so too, but hardly ever.
+    pub fn noted_above(&self, newest: Option<Uuid>, id: &PackedId) -> bool {
+        let PackedId::Uuid(bytes) = id else { return false };
+        let uuid = Uuid::from_bytes(*bytes);
+        uuid.get_version_num() == TIME_ORDERED && Some(uuid) > newest && !self.surely_new(&id.unpack())
+    }
+
     /// A saga with this id is about to be stored.
     pub fn note(&mut self, id: &SagaId) {
         let Some(id) = time_ordered(id) else { return };
@@ -66,14 +74,6 @@ impl Fresh {
         }
         self.noted += 1;
     }
-}
-
-/// Whether an id is surely new to a store whose newest id was this one, and so of a saga that came
-/// to it later.
-pub fn came_later(id: &PackedId, newest: Option<Uuid>) -> bool {
-    let PackedId::Uuid(bytes) = id else { return false };
-    let id = Uuid::from_bytes(*bytes);
-    id.get_version_num() == TIME_ORDERED && Some(id) > newest
 }
 
 fn time_ordered(id: &SagaId) -> Option<Uuid> {
@@ -129,13 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn what_came_later_is_what_was_surely_new() {
+    fn what_was_noted_since_the_start_is_told_from_what_was_there_and_what_never_came() {
         let newest = Uuid::try_parse(id(5, 7).as_str()).ok();
-        for other in [id(4, 9), id(5, 6), id(5, 7), id(5, 8), id(6, 0), SagaId::parse("order-1").unwrap()] {
-            for newest in [None, newest] {
-                let surely_new = Fresh::above(newest).surely_new(&other);
-                assert_eq!(came_later(&PackedId::of(&other), newest), surely_new, "{other} over {newest:?}");
-            }
+        let mut fresh = Fresh::above(newest);
+        fresh.note(&id(5, 8));
+        fresh.note(&SagaId::parse("order-1").unwrap());
+        let noted = |id: &SagaId| fresh.noted_above(newest, &PackedId::of(id));
+        assert!(noted(&id(5, 8)));
+        for other in [id(4, 9), id(5, 7), id(5, 9), id(6, 0), SagaId::parse("order-1").unwrap()] {
+            assert!(!noted(&other), "{other}");
         }
     }
 

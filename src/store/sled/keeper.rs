@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::census::open_count;
 use super::disk::{is_low, lay_ballast, with_ballast};
@@ -26,14 +27,15 @@ use super::open::called_up;
 use super::part::{Changes, Part};
 use super::read::past;
 use super::records::Tail;
-use super::roll::Written;
+use super::roll::{Meanwhile, Written};
 use super::shared::{Ended, Retention, Shared, Work};
 use super::writer::{Moved, Request};
-use super::{HISTORY_DIR, SledOptions, keys};
+use super::{HISTORY_DIR, SledOptions, is_small_history, keys};
 use crate::clock::Stopwatch;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::store::StoreError;
 use crate::store::codec::frame;
+use crate::store::packed::PackedId;
 
 /// So many ended sagas wake the keeper at once; fewer wait a little for company.
 pub const MOVE_URGENT_SAGAS: usize = 1_024;
@@ -60,6 +62,24 @@ pub struct Findings {
     pub unsure: bool,
     /// The marker as it was left at the start.
     pub marker: Option<Marker>,
+}
+
+/// A store that takes new sagas while it calls up the others.
+struct Serving<'a> {
+    shared: &'a Shared,
+    /// The newest id at the start.
+    newest: Option<Uuid>,
+}
+
+impl Meanwhile for Serving<'_> {
+    fn is_over(&self) -> bool {
+        self.shared.usable().is_err()
+    }
+
+    fn has_begun(&self, id: &PackedId) -> bool {
+        // It is noted before its first row is written.
+        self.shared.fresh.read().noted_above(self.newest, id)
+    }
 }
 
 impl Findings {
@@ -101,30 +121,31 @@ impl Keeper {
     }
 
     fn keep_house(&mut self) {
+        self.look_at_disk();
+        let is_late = self.uncalled.is_some();
         let called = catch_unwind(AssertUnwindSafe(|| self.call_up_sagas()));
         let called = called.unwrap_or_else(|panic| Err(self.shared.open.contradicted(panic_text(&*panic))));
-        if let Err(error) = &called {
-            // Whoever waits for the sagas learns why there are none: the failure is set first.
-            if !matches!(error, StoreError::Closed) {
-                self.shared.fail(error);
+        let is_called = called.is_ok();
+        self.shared.sagas_known.send_replace(is_called);
+        let opened = called.and_then(|()| {
+            let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
+            opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))))
+        });
+        if let Err(error) = &opened {
+            if !is_called || (is_late && is_small_history(&self.shared.dir)) {
+                self.fail_late(error);
+            } else {
+                tracing::error!(%error, "the history is refused; ended sagas cannot be read");
             }
-            drop(self.shared.history.set(Err(error.clone())));
         }
+        // Whoever waits in vain learns why: what has failed is set first. Nobody else sets the history.
+        drop(self.shared.history.set(opened));
         self.shared.sagas_known.send_replace(true);
-        if called.is_err() {
-            self.shared.history_known.send_replace(true);
+        self.shared.history_known.send_replace(true);
+        if !is_called {
             return;
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
-        let opened = opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))));
-        if let Err(error) = &opened {
-            tracing::error!(%error, "the history is refused; ended sagas cannot be read");
-        }
-        // Nobody else sets it, and it was not refused above.
-        drop(self.shared.history.set(opened));
-        self.shared.history_known.send_replace(true);
         let mut marked = Stopwatch::start();
-        self.look_at_disk();
         loop {
             let Some(mut work) = self.next_work() else { break };
             let done = catch_unwind(AssertUnwindSafe(|| self.do_work(&mut work)));
@@ -155,11 +176,27 @@ impl Keeper {
         let took = Stopwatch::start();
         #[cfg(test)]
         let _held = self.options.hold_roll.as_ref().map(|hold| hold.blocking_lock());
-        let called = called_up(&shared.open, &written, &|| shared.closed.load(Ordering::SeqCst))?;
+        let newest = written.tail.newest;
+        let called = called_up(&shared.open, &written, &Serving { shared, newest })?;
         self.findings.note(&called);
         shared.live.write().take_up(called);
         tracing::info!(open = written.open, took = ?took.elapsed(), "the open sagas are called up");
         Ok(())
+    }
+
+    /// Ends a store that would not have been opened had this been found in time; the next start reads
+    /// everything before it serves.
+    fn fail_late(&self, error: &StoreError) {
+        if self.shared.usable().is_err() {
+            return;
+        }
+        if let Some(last) = &self.findings.marker {
+            let suspect = Marker { suspect: true, ..last.clone() };
+            if let Err(error) = suspect.write(&self.shared.dir) {
+                tracing::warn!(%error, "the marker could not be renewed");
+            }
+        }
+        self.shared.fail(error);
     }
 
     fn history_error(&self, cause: String) -> StoreError {
@@ -367,6 +404,7 @@ impl Keeper {
             history_commit: self.tail.commit.max(last),
             open_sagas: open_count(&live.counters),
             creating: false,
+            suspect: false,
         }
     }
 

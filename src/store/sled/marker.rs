@@ -4,7 +4,7 @@
 //! marker tells: it names the store, its epoch and a commit number that was on stable storage when
 //! the marker was written. It is replaced whole (written aside, synced, renamed, directory synced)
 //! at most once a second and never on the way of a commit, so what is younger than the marker
-//! cannot be missed by it.
+//! cannot be missed by it. While a large store is called up it stays as the start wrote it.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ pub const MARKER_FILE: &str = "marker";
 const KEY: &[u8] = b"marker";
 
 /// What the databases must at least contain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marker {
     /// Which store.
     pub id: Uuid,
@@ -35,6 +35,8 @@ pub struct Marker {
     pub open_sagas: u64,
     /// The databases are being made; nothing was ever acknowledged.
     pub creating: bool,
+    /// Damage was found while the daemon served: the next start reads everything first.
+    pub suspect: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -51,6 +53,8 @@ struct MarkerForm {
     open_sagas: u64,
     #[prost(bool, tag = "6")]
     creating: bool,
+    #[prost(bool, tag = "7")]
+    suspect: bool,
 }
 
 impl Marker {
@@ -76,6 +80,7 @@ impl Marker {
             history_commit: form.history_commit,
             open_sagas: form.open_sagas,
             creating: form.creating,
+            suspect: form.suspect,
         }))
     }
 
@@ -88,6 +93,7 @@ impl Marker {
             history_commit: self.history_commit,
             open_sagas: self.open_sagas,
             creating: self.creating,
+            suspect: self.suspect,
         };
         let mut rows = frame::seal(KEY, &form.encode_to_vec());
         let (_, bytes) = rows.remove(0);
@@ -110,7 +116,7 @@ mod tests {
     use super::*;
 
     fn marker() -> Marker {
-        Marker { id: Uuid::nil(), epoch: 3, commit: 9, history_commit: 4, open_sagas: 2, creating: false }
+        Marker { epoch: 3, commit: 9, history_commit: 4, open_sagas: 2, suspect: true, ..Marker::default() }
     }
 
     #[test]

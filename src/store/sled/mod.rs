@@ -62,7 +62,7 @@ mod tests;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -257,6 +257,7 @@ impl SledStore {
             gather: Gather::default(),
         };
         let (dir, saga_bytes_max) = (options.dir.clone(), options.saga_bytes_max);
+        let is_whole = opened.uncalled.is_none();
         let keeper = Keeper {
             shared: Arc::clone(&shared),
             requests: requests.clone(),
@@ -271,20 +272,12 @@ impl SledStore {
         let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
         let running = Arc::new(Mutex::new(Some(Running { writer, keeper, lock: opened.lock })));
         let store = Self { shared, requests, running, saga_bytes_max };
-        store.check_small_history()?;
+        if is_whole && is_small_history(&store.shared.dir) {
+            let file = store.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
+            let history = store.shared.history().map(drop);
+            history.map_err(|error| OpenError::damaged(&store.shared.dir, &file, error.to_string()))?;
+        }
         Ok(store)
-    }
-
-    fn check_small_history(&self) -> Result<(), OpenError> {
-        let file = self.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
-        let bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-        if bytes > HISTORY_EAGER_BYTES || !*self.shared.sagas_known.borrow() {
-            return Ok(());
-        }
-        match self.shared.history() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(OpenError::damaged(&self.shared.dir, &file, error.to_string())),
-        }
     }
 
     /// Reads on a thread where reading may block; a panic of the engine becomes an error.
@@ -353,6 +346,12 @@ impl SledStore {
         })
         .await
     }
+}
+
+/// Whether the history of the store in this directory is checked before the store answers.
+fn is_small_history(dir: &Path) -> bool {
+    let file = dir.join(HISTORY_DIR).join(part::DATA_FILE);
+    std::fs::metadata(file).map_or(0, |meta| meta.len()) <= HISTORY_EAGER_BYTES
 }
 
 /// Ends the threads, writes the last marker and lets go of the files.

@@ -16,7 +16,7 @@ use super::live::Live;
 use super::marker::{MARKER_FILE, Marker, sync_dir};
 use super::part::{Changes, DATA_FILE, Part};
 use super::records::{SENTINEL, Tail, decode_identity, encode_identity};
-use super::roll::{Written, call_roll};
+use super::roll::{Alone, Meanwhile, Written, call_roll};
 use super::{HISTORY_DIR, OPEN_DIR, SledOptions, compact};
 use crate::clock::Stopwatch;
 use crate::store::codec::frame;
@@ -122,8 +122,7 @@ fn create(options: &SledOptions) -> Result<Marker, OpenError> {
     token_secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     token_secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     let identity = StoreIdentity { id: uuid::Uuid::new_v4(), token_secret, epoch: 0 };
-    let marker =
-        Marker { id: identity.id, epoch: 0, commit: 0, history_commit: 0, open_sagas: 0, creating: true };
+    let marker = Marker { id: identity.id, creating: true, ..Marker::default() };
     write_marker(dir, &marker)?;
     for name in [OPEN_DIR, HISTORY_DIR] {
         let part = Part::open(dir, name, options.history_cache_bytes)?;
@@ -149,7 +148,7 @@ fn write_marker(dir: &Path, marker: &Marker) -> Result<(), OpenError> {
 }
 
 /// Reads the open database and compares it with the marker and with its own numbers. Its sagas are
-/// read too, unless they are many.
+/// read too, unless they are many and nothing was found wrong with the store before.
 fn read_checked(
     options: &SledOptions,
     part: &Part,
@@ -164,7 +163,8 @@ fn read_checked(
             return Err(part.contradicted(cause));
         }
         let is_large = census.tail.rows.of(Family::Saga) > options.roll_ahead_rows;
-        let called = if is_large { None } else { Some(called_up(part, &census.written(), &|| false)?) };
+        let is_left = is_large && !marker.suspect;
+        let called = if is_left { None } else { Some(called_up(part, &census.written(), &Alone)?) };
         Ok((identity, census, called))
     }));
     match read {
@@ -176,12 +176,8 @@ fn read_checked(
 }
 
 /// The sagas of the open database, all that were written or an error.
-pub fn called_up(
-    part: &Part,
-    written: &Written,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Live, StoreError> {
-    let roll = call_roll(part, written, stop)?;
+pub fn called_up(part: &Part, written: &Written, meanwhile: &dyn Meanwhile) -> Result<Live, StoreError> {
+    let roll = call_roll(part, meanwhile)?;
     for (saga, cause) in &roll.damaged {
         tracing::error!(%saga, cause, "this saga cannot be read; it is left alone until it is repaired");
     }

@@ -2,15 +2,13 @@
 //! down, until they meet. Which of them reads a row, and where they meet, changes nothing about what
 //! is found.
 //!
-//! It may be called while new sagas are written already: those are not on it.
+//! It may be called while new sagas are written already: whoever calls it tells those, which are not on it.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use super::census::not_as_written;
-use super::fresh::came_later;
 use super::keys::{self, Family};
 use super::live::{Entry, Kind, Kinds, Packed};
 use super::part::Part;
@@ -70,16 +68,31 @@ impl Roll {
     }
 }
 
-/// Reads all sagas, unless `stop` says that nobody waits for them any more. Their damage is noted
-/// with them; an error is one of the database.
-pub fn call_roll(
-    part: &Part,
-    written: &Written,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Roll, StoreError> {
+/// What goes on while sagas are called up.
+pub trait Meanwhile: Sync {
+    /// Whether nobody waits for them any more.
+    fn is_over(&self) -> bool;
+    /// Whether this saga was begun since the database was opened.
+    fn has_begun(&self, id: &PackedId) -> bool;
+}
+
+/// Nothing: nobody else has the database.
+pub struct Alone;
+
+impl Meanwhile for Alone {
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn has_begun(&self, _id: &PackedId) -> bool {
+        false
+    }
+}
+
+/// Reads all sagas, until it is over. Their damage is noted with them; an error is one of the database.
+pub fn call_roll(part: &Part, meanwhile: &dyn Meanwhile) -> Result<Roll, StoreError> {
     let keys = Family::Saga.prefix()..Family::Known.prefix();
-    let shared =
-        Sharing { newest: written.tail.newest, kinds: Mutex::default(), ends: Ends::default(), stop };
+    let shared = Sharing { kinds: Mutex::default(), ends: Ends::default(), meanwhile };
     let db = part.db()?;
     let (lower, upper) = (db.range(keys.clone()), db.range(keys));
     let failed = |error: std::io::Error| StoreError::Io {
@@ -108,16 +121,14 @@ pub fn call_roll(
 
 /// What the two threads have in common.
 struct Sharing<'a> {
-    /// Sagas above this id came after the database was opened.
-    newest: Option<Uuid>,
     kinds: Mutex<Kinds>,
     ends: Ends,
-    stop: &'a (dyn Fn() -> bool + Sync),
+    meanwhile: &'a dyn Meanwhile,
 }
 
 impl Sharing<'_> {
     fn go_on(&self) -> Result<(), StoreError> {
-        if (self.stop)() { Err(StoreError::Closed) } else { Ok(()) }
+        if self.meanwhile.is_over() { Err(StoreError::Closed) } else { Ok(()) }
     }
 }
 
@@ -262,7 +273,7 @@ impl<'a> Reader<'a> {
         let id = PackedId::read(id).ok_or_else(malformed)?;
         if self.saga.as_ref().is_none_or(|saga| saga.id != id) {
             self.finish_saga();
-            if came_later(&id, self.shared.newest) {
+            if self.shared.meanwhile.has_begun(&id) {
                 return Ok(());
             }
         }

@@ -124,6 +124,63 @@ async fn damage_that_is_found_later_ends_the_store() {
 }
 
 #[tokio::test]
+async fn after_such_damage_the_next_start_reads_everything_first() {
+    let (dir, old) = closed().await;
+    let part = part::Part::open(dir.path(), OPEN_DIR, 1 << 20).unwrap();
+    let key = part_key(&keys::saga(&old[1].id, 1), 0);
+    let row = part.db().unwrap().remove(&key).unwrap().unwrap();
+    part.close();
+    let store = SledStore::open(behind(dir.path())).unwrap();
+    store.counters().await.unwrap_err();
+    drop(store);
+    for _ in 0..2 {
+        let refused = SledStore::open(behind(dir.path())).unwrap_err();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    }
+    let part = part::Part::open(dir.path(), OPEN_DIR, 1 << 20).unwrap();
+    part.db().unwrap().insert(key, row).unwrap();
+    part.close();
+    let store = SledStore::open(behind(dir.path())).unwrap();
+    assert_eq!(store.stats().open_sagas, 3, "read before it opened");
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_wrote_is_noticed_though_its_id_is_newer_than_all() {
+    for is_behind in [false, true] {
+        let (dir, old) = closed().await;
+        let part = part::Part::open(dir.path(), OPEN_DIR, 1 << 20).unwrap();
+        let db = part.db().unwrap();
+        let row = db.get(part_key(&keys::saga(&old[1].id, 1), 0)).unwrap().unwrap();
+        db.insert(part_key(&keys::saga(&id(NEW), 1), 0), row).unwrap();
+        drop(db);
+        part.close();
+        let cause = if is_behind {
+            let store = SledStore::open(behind(dir.path())).unwrap();
+            store.counters().await.unwrap_err().to_string()
+        } else {
+            SledStore::open(options(dir.path())).unwrap_err().to_string()
+        };
+        assert!(cause.contains("saga rows, and"), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_history_ends_the_store_too() {
+    let (dir, _) = closed().await;
+    let part = part::Part::open(dir.path(), HISTORY_DIR, 1 << 20).unwrap();
+    part.db().unwrap().remove(part_key(&keys::sentinel(), 0)).unwrap().unwrap();
+    part.close();
+    let (tell, heard) = std::sync::mpsc::channel();
+    let on_failure = Some(FailureObserver::new(move |error| tell.send(error.to_string()).unwrap()));
+    let store = SledStore::open(SledOptions { on_failure, ..behind(dir.path()) }).unwrap();
+    let error = store.load(&id("never")).await.unwrap_err();
+    assert!(error.to_string().contains("the sentinel is not there"), "{error}");
+    assert_eq!(heard.recv().unwrap(), error.to_string());
+    drop(store);
+    assert!(SledStore::open(behind(dir.path())).is_err());
+}
+
+#[tokio::test]
 async fn a_store_can_be_closed_before_its_sagas_are_known() {
     let (dir, old) = closed().await;
     let gate = Arc::new(tokio::sync::Mutex::new(()));

@@ -12,7 +12,7 @@ use super::live::Live;
 use super::open::{check_identity, find, lock};
 use super::part::Part;
 use super::records::{Record, RowCounts};
-use super::roll::call_roll;
+use super::roll::{Alone, call_roll};
 use super::scan::{Found, records};
 use super::{HISTORY_DIR, OPEN_DIR, compact};
 use crate::saga::ids::SagaId;
@@ -58,7 +58,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
         let identity = check_identity(&open, &marker)?;
         let census = Census::take(&open)?;
         let written = census.written();
-        let roll = call_roll(&open, &written, &|| false)?;
+        let roll = call_roll(&open, &Alone)?;
         report.open_sagas = roll.open;
         let damaged = roll.damaged.iter();
         report
