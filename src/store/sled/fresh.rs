@@ -52,14 +52,6 @@ impl Fresh {
         Some(id) > self.floor && bits_of(id).any(unseen)
     }
 
-    /// Whether a saga with this id was noted since a start that found this newest id. Of one that was not,
-    /// it may say so too, but hardly ever.
-    pub fn noted_above(&self, newest: Option<Uuid>, id: &PackedId) -> bool {
-        let PackedId::Uuid(bytes) = id else { return false };
-        let uuid = Uuid::from_bytes(*bytes);
-        uuid.get_version_num() == TIME_ORDERED && Some(uuid) > newest && !self.surely_new(&id.unpack())
-    }
-
     /// A saga with this id is about to be stored.
     pub fn note(&mut self, id: &SagaId) {
         let Some(id) = time_ordered(id) else { return };
@@ -74,6 +66,14 @@ impl Fresh {
         }
         self.noted += 1;
     }
+}
+
+/// Whether an id tells its time and is above this one, which was the newest at a start. If it is not
+/// [surely new](Fresh::surely_new) either, it was noted since; hardly ever it was not.
+pub fn is_above(newest: Option<Uuid>, id: &PackedId) -> bool {
+    let PackedId::Uuid(bytes) = id else { return false };
+    let id = Uuid::from_bytes(*bytes);
+    id.get_version_num() == TIME_ORDERED && Some(id) > newest
 }
 
 fn time_ordered(id: &SagaId) -> Option<Uuid> {
@@ -134,7 +134,7 @@ mod tests {
         let mut fresh = Fresh::above(newest);
         fresh.note(&id(5, 8));
         fresh.note(&SagaId::parse("order-1").unwrap());
-        let noted = |id: &SagaId| fresh.noted_above(newest, &PackedId::of(id));
+        let noted = |id: &SagaId| is_above(newest, &PackedId::of(id)) && !fresh.surely_new(id);
         assert!(noted(&id(5, 8)));
         for other in [id(4, 9), id(5, 7), id(5, 9), id(6, 0), SagaId::parse("order-1").unwrap()] {
             assert!(!noted(&other), "{other}");

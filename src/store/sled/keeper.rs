@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::census::open_count;
 use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
+use super::fresh::is_above;
 use super::history::{add_saga, check_history, delete_saga, oldest, rows_of};
 use super::live::{Entry, Live};
 use super::marker::Marker;
@@ -78,7 +79,7 @@ impl Meanwhile for Serving<'_> {
 
     fn has_begun(&self, id: &PackedId) -> bool {
         // It is noted before its first row is written.
-        self.shared.fresh.read().noted_above(self.newest, id)
+        is_above(self.newest, id) && !self.shared.fresh.read().surely_new(&id.unpack())
     }
 }
 
