@@ -121,8 +121,8 @@ impl Keeper {
         self.shared.queue.end();
     }
 
-    fn keep_house(&mut self) {
-        self.look_at_disk();
+    /// Finds out what the store holds, as far as that was left; whether it can be kept.
+    fn open_up(&mut self) -> bool {
         let is_late = self.uncalled.is_some();
         let called = catch_unwind(AssertUnwindSafe(|| self.call_up_sagas()));
         let called = called.unwrap_or_else(|panic| Err(self.shared.open.contradicted(panic_text(&*panic))));
@@ -143,7 +143,12 @@ impl Keeper {
         drop(self.shared.history.set(opened));
         self.shared.sagas_known.send_replace(true);
         self.shared.history_known.send_replace(true);
-        if !is_called {
+        is_called
+    }
+
+    fn keep_house(&mut self) {
+        self.look_at_disk();
+        if !self.open_up() {
             return;
         }
         let mut marked = Stopwatch::start();
