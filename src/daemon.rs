@@ -19,6 +19,7 @@ use crate::definition;
 use crate::engine::participants::Standing;
 use crate::engine::settings::EngineSettings;
 use crate::engine::{Engine, Parts};
+use crate::heap;
 use crate::metrics::{EndpointFigures, Metrics};
 use crate::participant::dispatch::Participants;
 use crate::participant::handlers::Handlers;
@@ -118,7 +119,9 @@ impl Daemon {
         });
 
         let failed = on_failure(&readiness, &tasks);
+        heap::map_large_pieces();
         let store = open_store(config, &metrics, &clock, failed).await?;
+        heap::keep_large_pieces();
         let registry = registry_of(config, &clock)?;
         let dispatch =
             Participants::new(registry.clone(), Arc::clone(&clock), metrics.clone(), tasks.clone());

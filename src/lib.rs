@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod definition;
 pub mod demo;
 pub mod engine;
+pub mod heap;
 pub mod metrics;
 pub mod participant;
 pub mod proto;

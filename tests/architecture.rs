@@ -25,8 +25,14 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that know nothing of ours but the types of time.
-const LEAVES: &[(&str, &[&str])] =
-    &[("proto", &["saga"]), ("clock", &["saga"]), ("cork", &[]), ("tasks", &[]), ("metrics", &["saga"])];
+const LEAVES: &[(&str, &[&str])] = &[
+    ("proto", &["saga"]),
+    ("clock", &["saga"]),
+    ("cork", &[]),
+    ("heap", &[]),
+    ("tasks", &[]),
+    ("metrics", &["saga"]),
+];
 
 fn source_files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
