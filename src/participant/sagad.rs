@@ -11,7 +11,7 @@ use tonic::Code;
 use super::Outgoing;
 use super::handlers::Endpoint;
 use super::line::Line;
-use super::outcome::{Answer, NoOutcome, OUTPUT_MAX_BYTES, cause, outcome};
+use super::outcome::{Answer, NoOutcome, cause, outcome};
 use super::wire::{self, NoAnswer, Question};
 use crate::proto::{self, CompensateRequest, ExecuteRequest, ProbeRequest};
 use crate::proto::{CompensateResponse, ExecuteResponse, ProbeResponse};
@@ -23,8 +23,6 @@ use crate::tasks::Tasks;
 /// Connections to one endpoint. A single one is a bottleneck under load; the more there are, the
 /// fewer calls share a write to the socket.
 const LINES: usize = 2;
-/// Largest answer, in bytes: an output and what is around it.
-const ANSWER_MAX_BYTES: usize = OUTPUT_MAX_BYTES + 64 * 1024;
 /// Largest request, in bytes: three documents, and labels.
 pub(super) const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Headers of a request, those of the connection among them.
@@ -88,26 +86,17 @@ fn question(method: &'static str, timeout: Duration, request: &impl Message) -> 
     }
     let mut headers = HeaderMap::with_capacity(HEADERS);
     wire::give_time(&mut headers, timeout);
-    Ok(Question {
-        path: PathAndQuery::from_static(method),
-        headers,
-        messages: wire::messages(std::slice::from_ref(request)),
-        answer_max_bytes: ANSWER_MAX_BYTES,
-        answers_max: 1,
-    })
+    Ok(Question::unary(PathAndQuery::from_static(method), headers, request))
 }
 
 /// The answer's one message.
 fn read<A: Message + Default + Into<Answer>>(answer: wire::Answer) -> Result<Answer, NoOutcome> {
-    match (answer.status.code, answer.messages.as_slice()) {
-        (Code::Ok, [message]) => A::decode(&message[..])
-            .map(Into::into)
-            .map_err(|error| NoOutcome::Broken(format!("the answer cannot be read: {error}"))),
-        (Code::Ok, messages) => {
-            Err(NoOutcome::Broken(format!("the answer has {} messages, not one", messages.len())))
-        }
-        (code, _) => Err(NoOutcome::Status(code, answer.status.message)),
+    if answer.status.code != Code::Ok {
+        return Err(NoOutcome::Status(answer.status.code, answer.status.message));
     }
+    let message = answer.only().map_err(NoOutcome::Broken)?;
+    let read = A::decode(&message[..]).map(Into::into);
+    read.map_err(|error| NoOutcome::Broken(format!("the answer cannot be read: {error}")))
 }
 
 fn text(document: Option<Json>) -> String {

@@ -21,6 +21,8 @@ use super::outcome;
 
 /// What stands before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
+/// Largest answer of a call, in bytes: an output and what is around it.
+const ANSWER_MAX_BYTES: usize = outcome::OUTPUT_MAX_BYTES + 64 * 1024;
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How much longer a server is given than the call.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(100);
@@ -43,11 +45,29 @@ pub(super) struct Question {
     pub(super) answers_max: usize,
 }
 
+impl Question {
+    /// One request, to which one answer of the size of a call's is expected.
+    pub(super) fn unary(path: PathAndQuery, headers: HeaderMap, request: &impl prost::Message) -> Self {
+        let messages = messages(std::slice::from_ref(request));
+        Self { path, headers, messages, answer_max_bytes: ANSWER_MAX_BYTES, answers_max: 1 }
+    }
+}
+
 /// What the service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) messages: Vec<Bytes>,
     pub(super) status: ServiceStatus,
+}
+
+impl Answer {
+    /// The message of an answer that must have one.
+    pub(super) fn only(&self) -> Result<&Bytes, String> {
+        match self.messages.as_slice() {
+            [message] => Ok(message),
+            messages => Err(format!("the answer has {} messages, not one", messages.len())),
+        }
+    }
 }
 
 /// A status in the service's own words.

@@ -31,15 +31,13 @@ use learned::{Learned, TypesError};
 pub(super) use route::Route;
 
 use super::handlers::{Endpoint, FieldProblem, Handlers};
-use super::outcome::{MESSAGE_MAX_CHARS, OUTPUT_MAX_BYTES, cut, output};
+use super::outcome::{MESSAGE_MAX_CHARS, cut, output};
 use super::wire::{self, Answer, NoAnswer, Question};
 use super::{Outgoing, keys};
 use crate::saga::json::Json;
 use crate::saga::words::{Outcome, Phase, Refusal, codes};
 use crate::tasks::Tasks;
 
-/// Largest response, in bytes: an output and what is around it.
-const ANSWER_MAX_BYTES: usize = OUTPUT_MAX_BYTES + 64 * 1024;
 /// Longest time for the types of one registration to be learned.
 const CHECK_MAX: Duration = Duration::from_secs(5);
 
@@ -196,9 +194,9 @@ impl Client {
         answer: Result<Answer, NoAnswer>,
     ) -> Outcome {
         match answer {
-            Ok(answer) if answer.status.code == Code::Ok => match answer.messages.as_slice() {
-                [message] => self.done(route, method, message).await,
-                messages => Outcome::Unknown(format!("the answer has {} messages, not one", messages.len())),
+            Ok(answer) if answer.status.code == Code::Ok => match answer.only() {
+                Ok(message) => self.done(route, method, message).await,
+                Err(cause) => Outcome::Unknown(cause),
             },
             Ok(answer) => {
                 if answer.status.code == Code::Unimplemented {
@@ -236,13 +234,7 @@ impl Client {
 fn question(outgoing: &Outgoing, route: &Route, request: &DynamicMessage) -> Question {
     let mut headers = keys::headers(outgoing);
     wire::give_time(&mut headers, outgoing.duty.timeout);
-    Question {
-        path: route.method.path(),
-        headers,
-        messages: wire::messages(std::slice::from_ref(request)),
-        answer_max_bytes: ANSWER_MAX_BYTES,
-        answers_max: 1,
-    }
+    Question::unary(route.method.path(), headers, request)
 }
 
 /// Nothing was sent, so an action has no effect and a compensation undid none; to a probe it is no

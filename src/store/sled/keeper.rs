@@ -1,5 +1,5 @@
-//! The housekeeping thread: calls up the sagas of a large store, opens the history, moves ended sagas there, deletes old ones, renews
-//! the marker and watches the disk. It alone writes the history.
+//! The housekeeping thread: calls up the sagas of a large store, opens the history, moves ended sagas
+//! there, deletes old ones, renews the marker and watches the disk. It alone writes the history.
 //!
 //! A move is: copy the saga's rows into the history, sync there, and only then have the writer take
 //! them out of the open database. It may stop anywhere and be done again. The writer hands over the
