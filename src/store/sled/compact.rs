@@ -7,12 +7,11 @@
 //! A crash anywhere leaves either the old database or the new one; [`finish_swap`] tidies up.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::error::{OpenError, panic_text};
+use super::error::OpenError;
 use super::marker::sync_dir;
-use super::open::{check_identity, find, lock};
+use super::open::{check_identity, find, guarded, lock, open_folded};
 use super::part::{Changes, Part};
 use super::{HISTORY_DIR, OPEN_DIR};
 use crate::store::StoreError;
@@ -44,26 +43,21 @@ pub fn compact(dir: &Path, mut progress: impl FnMut(CompactProgress)) -> Result<
     let missing = || OpenError::damaged(dir, dir, "there is no store here");
     let marker = find(dir)?.ok_or_else(missing)?;
     for name in [OPEN_DIR, HISTORY_DIR] {
-        let old = Part::open(dir, name, COPY_CACHE_BYTES)?;
-        if name == OPEN_DIR {
-            let checked = catch_unwind(AssertUnwindSafe(|| check_identity(&old, &marker)));
-            let refused = |cause: String| OpenError::damaged(dir, &old.data_file(), cause);
-            checked
-                .map_err(|panic| refused(panic_text(&*panic)))?
-                .map_err(|error| refused(error.to_string()))?;
-        }
+        let old = if name == OPEN_DIR {
+            let (old, _log) = open_folded(dir, COPY_CACHE_BYTES, &marker)?;
+            guarded(&old, || check_identity(&old, &marker))?;
+            old
+        } else {
+            Part::open(dir, name, COPY_CACHE_BYTES)?
+        };
         let aside = format!("{name}.new");
         let new = Part::open(dir, &aside, COPY_CACHE_BYTES)?;
         let bytes_before = old.disk_bytes();
-        let copied = catch_unwind(AssertUnwindSafe(|| {
+        let rows = guarded(&old, || {
             copy(&old, &new, |rows| {
                 progress(CompactProgress { database: name, rows, bytes_before, bytes_after: None });
             })
-        }));
-        let refused = |cause: String| OpenError::damaged(dir, &old.data_file(), cause);
-        let rows = copied
-            .map_err(|panic| refused(panic_text(&*panic)))?
-            .map_err(|error| refused(error.to_string()))?;
+        })?;
         new.settle()?;
         let bytes_after = Some(new.disk_bytes());
         new.close();
@@ -101,7 +95,7 @@ fn write(new: &Part, batch: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Result<u64, StoreEr
     if count > 0 {
         let mut changes = Changes::default();
         changes.overwrite(rows);
-        new.apply(changes)?;
+        new.store(&changes)?;
     }
     Ok(count)
 }

@@ -230,6 +230,8 @@ async fn an_older_copy_of_either_database_is_refused() {
     let bench = bench.reopen().await;
     commit(&bench, &[end(&first)]).await;
     bench.store.delete_ended(Timestamp(0), 1).await.unwrap();
+    // The log goes back by two generations; each reopening is one.
+    let bench = bench.reopen().await.reopen().await;
     bench.store.close().await.unwrap();
     for name in [OPEN_DIR, HISTORY_DIR] {
         let mixed = tempfile::tempdir().unwrap();
@@ -239,6 +241,57 @@ async fn an_older_copy_of_either_database_is_refused() {
         let error = SledStore::open(options(mixed.path())).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("older copy"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_open_database_is_brought_up_by_the_log_as_far_as_that_reaches() {
+    let bench = OnDisk::create().await;
+    let first = start("a", 1);
+    commit(&bench, std::slice::from_ref(&first)).await;
+    let bench = bench.reopen().await;
+    let older = tempfile::tempdir().unwrap();
+    copy_dir(&bench.dir.path().join(OPEN_DIR), older.path());
+    commit(&bench, &[step(&first), start("b", 1)]).await;
+    let dir = bench.dir;
+    bench.store.close().await.unwrap();
+    fs::remove_dir_all(dir.path().join(OPEN_DIR)).unwrap();
+    copy_dir(older.path(), &dir.path().join(OPEN_DIR));
+    let store = SledStore::open(options(dir.path())).unwrap();
+    assert_eq!(store.load(&first.id).await.unwrap().unwrap().facts.len(), 2);
+    assert!(store.load(&SagaId::parse("b").unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_older_or_a_missing_log_is_refused() {
+    let bench = OnDisk::create().await;
+    let bench = bench.reopen().await;
+    commit(&bench, &[start("a", 1)]).await;
+    let older = tempfile::tempdir().unwrap();
+    copy_dir(bench.dir.path(), older.path());
+    let bench = bench.reopen().await.reopen().await;
+    let dir = bench.dir;
+    bench.store.close().await.unwrap();
+    for names in [&["wal-0", "wal-1"][..], &["wal-0"], &["wal-1"]] {
+        let mixed = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), mixed.path());
+        for name in names {
+            fs::remove_file(mixed.path().join(name)).unwrap();
+        }
+        let error = SledStore::open(options(mixed.path())).unwrap_err().to_string();
+        let file = mixed.path().join(names[0]).display().to_string();
+        assert!(error.starts_with(&format!("{file}: refused: it is not there")), "{error}");
+        for name in names {
+            fs::copy(older.path().join(name), mixed.path().join(name)).unwrap();
+        }
+        match SledStore::open(options(mixed.path())) {
+            Err(error) => assert!(error.to_string().contains("older copy"), "{error}"),
+            // One of the two holds only what is folded anyway.
+            Ok(store) => {
+                assert_eq!(names.len(), 1);
+                assert!(store.load(&SagaId::parse("a").unwrap()).await.unwrap().is_some());
+            }
+        }
     }
 }
 
@@ -254,6 +307,12 @@ async fn another_stores_database_is_refused() {
         });
         assert!(text.await.contains("belongs to the store"));
     }
+    let log = |dir: &Path| dir.join("wal-1");
+    let text = refusal(&whole, |dir| {
+        fs::copy(log(other.dir.path()), log(dir)).unwrap();
+    })
+    .await;
+    assert!(text.starts_with("DIR/wal-1: refused: it belongs to the store"), "{text}");
 }
 
 #[tokio::test]
@@ -315,7 +374,7 @@ async fn a_row_that_fell_back_to_what_it_was_is_noticed() {
     let first = start("a", 1);
     let key = frame_key(&keys::saga(&first.id, 1));
     commit(&bench, std::slice::from_ref(&first)).await;
-    let older = bench.store.shared.open.db().unwrap().get(&key).unwrap().unwrap();
+    let older = bench.store.shared.open.get(&key).unwrap().unwrap();
     commit(&bench, &[step(&first)]).await;
     bench.store.close().await.unwrap();
     let part = part::Part::open(bench.dir.path(), OPEN_DIR, 1 << 20).unwrap();

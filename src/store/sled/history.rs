@@ -148,7 +148,7 @@ fn last_summary(rows: &[Row]) -> Result<Summary, CodecError> {
 pub fn rows_of(open: &Part, id: &SagaId, entry: &Entry) -> Result<Vec<Row>, StoreError> {
     let (mut rows, mut joiner, mut next) = (Vec::new(), Joiner::default(), entry.first_seq);
     let end = frame::part_key(&keys::saga(id, entry.seq), u16::MAX);
-    for row in open.db()?.range(keys::saga_of(id)..=end) {
+    for row in open.range(keys::saga_of(id)..=end)? {
         let (key, value) = row.map_err(|error| open.read_error(&error))?;
         let wrong = |cause: CodecError| damaged_saga(id, cause.to_string());
         let (_, first_seq) = keys::parse_saga(&key).ok_or_else(|| damaged_saga(id, "a malformed key"))?;
@@ -171,7 +171,7 @@ pub fn delete_saga(
     counts: &mut RowCounts,
 ) -> Result<(), StoreError> {
     let Some(Past { summary, .. }) = past(history, id)? else { return Ok(()) };
-    for row in history.db()?.scan_prefix(keys::saga_of(id)) {
+    for row in history.prefixed(&keys::saga_of(id))? {
         let (key, _) = row.map_err(|error| history.read_error(&error))?;
         changes.remove(counts, Family::Saga, key.to_vec());
     }
@@ -186,7 +186,7 @@ pub fn oldest(history: &Part, ended_before: Timestamp, limit: usize) -> Result<V
     let from = Family::Ended.prefix().to_vec();
     let to = [&from[..], &time_key(ended_before)].concat();
     let mut sagas = Vec::new();
-    for row in history.db()?.range(from..to).take(limit) {
+    for row in history.range(from..to)?.take(limit) {
         let (key, value) = row.map_err(|error| history.read_error(&error))?;
         frame::open(&key, &value).map_err(|cause| history.damaged(&key, &cause))?;
         let record_key = &key[..key.len() - PART_BYTES];

@@ -368,7 +368,7 @@ impl Keeper {
     fn write_history(&mut self, history: &Part, mut changes: Changes) -> Result<(), StoreError> {
         self.tail.commit += 1;
         changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
-        history.write(changes)
+        history.write(&changes)
     }
 
     fn sync_history(&self, history: &Part) -> Result<(), StoreError> {

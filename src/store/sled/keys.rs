@@ -4,7 +4,7 @@
 //!
 //! | family | key | content | where |
 //! |---|---|---|---|
-//! | meta | a word | sentinel, identity, tail | both |
+//! | meta | a word | sentinel, identity, tail; in the open database how far the log is folded | both |
 //! | counter | definition, 0, version, status | a number | open |
 //! | definition | name, 0, version | the definition | open |
 //! | registration | its id, 0 | the registration | open |
@@ -109,6 +109,11 @@ pub fn identity() -> Vec<u8> {
 /// The numbers written with every batch.
 pub fn tail() -> Vec<u8> {
     key(Family::Meta, &[b"tail"])
+}
+
+/// Up to where the log is folded into the open database.
+pub fn folded() -> Vec<u8> {
+    key(Family::Meta, &[b"folded"])
 }
 
 pub fn counter((definition, version, status): &(DefinitionName, Version, SagaStatus)) -> Vec<u8> {

@@ -30,8 +30,9 @@ mod census;
 mod compact;
 mod disk;
 mod error;
+mod folder;
 mod fresh;
-mod gather;
+mod front;
 mod history;
 mod honest;
 mod keeper;
@@ -48,6 +49,7 @@ mod roll;
 mod scan;
 mod shared;
 mod verify;
+mod wal;
 mod warm;
 mod writer;
 
@@ -59,6 +61,8 @@ mod model_tests;
 mod roll_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wal_tests;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,7 +97,6 @@ use crate::tasks;
 use census::open_count;
 use error::panic_text;
 use fresh::Fresh;
-use gather::Gather;
 use keeper::Keeper;
 use keys::Family;
 use live::Kinds;
@@ -124,6 +127,9 @@ pub struct SledOptions {
     /// Size of the ballast that is given up when a full disk keeps the store from opening; 0 for
     /// none.
     pub ballast_bytes: u64,
+    /// Bytes of the write-ahead log at which what it holds is folded into the open database. It has two
+    /// files, and each may grow to twice as much.
+    pub wal_bytes: u64,
     /// Largest journal of a saga.
     pub saga_bytes_max: usize,
     /// With so many rows of open sagas, and fewer, all are read before the store is opened, so that
@@ -178,7 +184,7 @@ impl std::fmt::Debug for FailureObserver {
 
 impl SledOptions {
     /// The defaults: 96 MiB and 32 MiB of cache, 512 MiB of free space, 64 MiB of ballast,
-    /// 16 MiB for a saga, 100,000 rows read before it opens.
+    /// 16 MiB of log, 16 MiB for a saga, 100,000 rows read before it opens.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -188,6 +194,7 @@ impl SledOptions {
             history_cache_bytes: 32 * MIB,
             disk_low_bytes: 512 * MIB,
             ballast_bytes: 64 * MIB,
+            wal_bytes: 16 * MIB,
             saga_bytes_max: SAGA_BYTES_MAX,
             roll_ahead_rows: 100_000,
             #[cfg(test)]
@@ -212,6 +219,7 @@ pub struct SledStore {
 struct Running {
     writer: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    folder: JoinHandle<()>,
     lock: File,
 }
 
@@ -254,7 +262,6 @@ impl SledStore {
             kinds: Kinds::default(),
             warm: Warm::default(),
             moved: Vec::new(),
-            gather: Gather::default(),
         };
         let (dir, saga_bytes_max) = (options.dir.clone(), options.saga_bytes_max);
         let is_whole = opened.uncalled.is_none();
@@ -269,8 +276,10 @@ impl SledStore {
         };
         let spawn_error = |error| OpenError::io(&dir, "starting the store's threads", &error);
         let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
-        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
-        let running = Arc::new(Mutex::new(Some(Running { writer, keeper, lock: opened.lock })));
+        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(&spawn_error)?;
+        let folding = Arc::clone(&shared);
+        let folder = tasks::thread("store-folder", move || folder::run(&folding)).map_err(spawn_error)?;
+        let running = Arc::new(Mutex::new(Some(Running { writer, keeper, folder, lock: opened.lock })));
         let store = Self { shared, requests, running, saga_bytes_max };
         if is_whole && is_small_history(&store.shared.dir) {
             let file = store.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
@@ -336,7 +345,7 @@ impl SledStore {
     ) -> Result<Vec<T>, StoreError> {
         self.read(move |shared| {
             let mut all = Vec::new();
-            let rows = shared.open.db()?.scan_prefix(family.prefix());
+            let rows = shared.open.prefixed(&family.prefix())?;
             scan::records(&shared.open, rows, |found| {
                 let damaged = |cause: CodecError| shared.open.damaged(found.key, &cause);
                 all.push(found.content.and_then(|content| decode(&content)).map_err(damaged)?);
@@ -354,13 +363,16 @@ fn is_small_history(dir: &Path) -> bool {
     std::fs::metadata(file).map_or(0, |meta| meta.len()) <= HISTORY_EAGER_BYTES
 }
 
-/// Ends the threads, writes the last marker and lets go of the files.
+/// Ends the threads, folds the rest of the log, writes the last marker and lets go of the files.
 fn shut_down(shared: &Shared, requests: &mpsc::Sender<Request>, running: Running) -> Result<(), StoreError> {
     shared.queue.stop();
     let keeper = running.keeper.join();
     // A writer that is gone needs not be told.
     drop(requests.blocking_send(Request::Close));
     let writer = running.writer.join();
+    shared.open.end_folding();
+    let folder = running.folder.join();
+    folder::finish(shared);
     let mut marked = Ok(());
     if shared.failed.get().is_none() {
         let live = shared.live.read();
@@ -378,7 +390,7 @@ fn shut_down(shared: &Shared, requests: &mpsc::Sender<Request>, running: Running
     if let Some(error) = shared.failed.get() {
         return Err(error.clone());
     }
-    if keeper.is_err() || writer.is_err() {
+    if keeper.is_err() || writer.is_err() || folder.is_err() {
         return Err(StoreError::Io { operation: "closing", cause: "a thread of the store panicked".into() });
     }
     marked.map_err(|error| StoreError::Io { operation: "writing the last marker", cause: error.to_string() })

@@ -10,13 +10,15 @@ use rustix::fs::{FlockOperation, flock};
 use super::census::Census;
 use super::disk::with_ballast;
 use super::error::{OpenError, panic_text};
+use super::front::Front;
 use super::keeper::Findings;
 use super::keys::{self, Family};
 use super::live::Live;
 use super::marker::{MARKER_FILE, Marker, sync_dir};
 use super::part::{Changes, DATA_FILE, Part};
-use super::records::{SENTINEL, Tail, decode_identity, encode_identity};
+use super::records::{SENTINEL, SENTINEL_LOGGED, Tail, decode_identity, encode_identity, encode_mark};
 use super::roll::{Alone, Meanwhile, Written, call_roll};
+use super::wal::{Mark, Wal};
 use super::{HISTORY_DIR, OPEN_DIR, SledOptions, compact};
 use crate::clock::Stopwatch;
 use crate::store::codec::frame;
@@ -48,7 +50,7 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
         Some(marker) => marker,
         None => create(options)?,
     };
-    let part = with_ballast(dir, || Part::open(dir, OPEN_DIR, options.cache_bytes))?;
+    let (mut part, log) = with_ballast(dir, || open_folded(dir, options.cache_bytes, &marker))?;
     let (identity, mut census, called) = read_checked(options, &part, &marker)?;
     let written = census.written();
     let open_sagas = written.open;
@@ -62,12 +64,14 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
         None => Some(written),
     };
     let identity = StoreIdentity { epoch: identity.epoch + 1, ..identity };
+    part.log_to(Front::new(log, options.wal_bytes));
     census.tail.commit += 1;
     census.live.commit = census.tail.commit;
     let mut changes = Changes::default();
     changes.overwrite(frame::seal(&keys::identity(), &encode_identity(&identity)));
     changes.overwrite(frame::seal(&keys::tail(), &census.tail.encode()));
-    part.apply(changes).map_err(|error| OpenError::io(part.dir(), "raising the epoch", &error))?;
+    part.apply(census.tail.commit, changes)
+        .map_err(|error| OpenError::io(part.dir(), "raising the epoch", &error))?;
     let marker = Marker { epoch: identity.epoch, commit: census.tail.commit, open_sagas, ..marker };
     write_marker(dir, &marker)?;
     findings.marker = Some(marker);
@@ -130,7 +134,7 @@ fn create(options: &SledOptions) -> Result<Marker, OpenError> {
         changes.overwrite(frame::seal(&keys::sentinel(), SENTINEL));
         changes.overwrite(frame::seal(&keys::identity(), &encode_identity(&identity)));
         changes.overwrite(frame::seal(&keys::tail(), &Tail::default().encode()));
-        part.apply(changes).map_err(|error| OpenError::io(part.dir(), "writing a new database", &error))?;
+        part.store(&changes).map_err(|error| OpenError::io(part.dir(), "writing a new database", &error))?;
         part.settle()?;
         part.close();
     }
@@ -147,6 +151,51 @@ fn write_marker(dir: &Path, marker: &Marker) -> Result<(), OpenError> {
     written.map_err(|error| OpenError::io(&dir.join(MARKER_FILE), "writing the marker", &error))
 }
 
+/// Opens the open database of the marker's store and brings into it what only its log holds; the log goes
+/// on behind that. A database that has none yet is given one.
+pub fn open_folded(dir: &Path, cache_bytes: u64, marker: &Marker) -> Result<(Part, Wal), OpenError> {
+    let part = Part::open(dir, OPEN_DIR, cache_bytes)?;
+    let folded = guarded(&part, || {
+        check_owner(&part, marker)?;
+        part.folded()
+    })?;
+    let folded = match folded {
+        Some(folded) => folded,
+        None => give_log(dir, &part)?,
+    };
+    let (log, rows, mark) = Wal::open(dir, marker.id, folded)?;
+    if mark != folded {
+        let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
+        part.fold(rows, mark).map_err(|error| OpenError::io(part.dir(), "folding the log", &error))?;
+    }
+    Ok((part, log))
+}
+
+/// The files are there before the database says so.
+fn give_log(dir: &Path, part: &Part) -> Result<Mark, OpenError> {
+    Wal::create(dir)?;
+    let folded = Mark { generation: 0, commit: guarded(part, || part.tail())?.commit };
+    let mut changes = Changes::default();
+    changes.overwrite(frame::seal(&keys::sentinel(), SENTINEL_LOGGED));
+    changes.overwrite(frame::seal(&keys::folded(), &encode_mark(folded)));
+    part.store(&changes).map_err(|error| OpenError::io(part.dir(), "noting that there is a log", &error))?;
+    Ok(folded)
+}
+
+/// Reads something of a database that is being opened; what is wrong with it, or a panic, refuses the store.
+pub fn guarded<T>(part: &Part, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, OpenError> {
+    let file = part.data_file();
+    let dir = part.dir().parent().unwrap_or(part.dir());
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(StoreError::Damaged { cause, what })) => {
+            Err(OpenError::damaged(dir, &file, format!("{what}: {cause}")))
+        }
+        Ok(Err(error)) => Err(OpenError::io(&file, "reading the database", &error)),
+        Err(panic) => Err(OpenError::damaged(dir, &file, panic_text(&*panic))),
+    }
+}
+
 /// Reads the open database and compares it with the marker and with its own numbers. Its sagas are
 /// read too, unless they are many and nothing was found wrong with the store before.
 fn read_checked(
@@ -154,9 +203,7 @@ fn read_checked(
     part: &Part,
     marker: &Marker,
 ) -> Result<(StoreIdentity, Census, Option<Live>), OpenError> {
-    let file = part.data_file();
-    let refused = |cause: String| OpenError::damaged(&options.dir, &file, cause);
-    let read = catch_unwind(AssertUnwindSafe(|| -> Result<_, StoreError> {
+    guarded(part, || {
         let identity = check_identity(part, marker)?;
         let census = Census::take(part)?;
         if let Some(cause) = census.contradiction() {
@@ -166,13 +213,7 @@ fn read_checked(
         let is_left = is_large && !marker.suspect;
         let called = if is_left { None } else { Some(called_up(part, &census.written(), &Alone)?) };
         Ok((identity, census, called))
-    }));
-    match read {
-        Ok(Ok(read)) => Ok(read),
-        Ok(Err(StoreError::Damaged { cause, what })) => Err(refused(format!("{what}: {cause}"))),
-        Ok(Err(error)) => Err(OpenError::io(&file, "reading the database", &error)),
-        Err(panic) => Err(refused(panic_text(&*panic))),
-    }
+    })
 }
 
 /// The sagas of the open database, all that were written or an error.
@@ -186,14 +227,7 @@ pub fn called_up(part: &Part, written: &Written, meanwhile: &dyn Meanwhile) -> R
 
 /// Whether the database is the marker's, and at least as far as the marker.
 pub fn check_identity(part: &Part, marker: &Marker) -> Result<StoreIdentity, StoreError> {
-    part.check_sentinel()?;
-    let key = keys::identity();
-    let (content, _) = part.record(&key)?.ok_or_else(|| part.damaged(&key, &"it is not there"))?;
-    let identity = decode_identity(&content).map_err(|cause| part.damaged(&key, &cause))?;
-    if identity.id != marker.id {
-        let cause = format!("it belongs to the store {}, and the marker to {}", identity.id, marker.id);
-        return Err(part.damaged(&key, &cause));
-    }
+    let identity = check_owner(part, marker)?;
     let tail = part.tail()?;
     if identity.epoch < marker.epoch || tail.commit < marker.commit {
         let cause = format!(
@@ -202,6 +236,19 @@ pub fn check_identity(part: &Part, marker: &Marker) -> Result<StoreIdentity, Sto
             tail.commit, identity.epoch, marker.commit, marker.epoch
         );
         return Err(part.damaged(&keys::tail(), &cause));
+    }
+    Ok(identity)
+}
+
+/// Whether the database is the marker's.
+fn check_owner(part: &Part, marker: &Marker) -> Result<StoreIdentity, StoreError> {
+    part.check_sentinel()?;
+    let key = keys::identity();
+    let (content, _) = part.record(&key)?.ok_or_else(|| part.damaged(&key, &"it is not there"))?;
+    let identity = decode_identity(&content).map_err(|cause| part.damaged(&key, &cause))?;
+    if identity.id != marker.id {
+        let cause = format!("it belongs to the store {}, and the marker to {}", identity.id, marker.id);
+        return Err(part.damaged(&key, &cause));
     }
     Ok(identity)
 }

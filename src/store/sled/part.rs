@@ -1,7 +1,9 @@
 //! One of the store's two databases, with the defences that every use of the engine needs: a real
-//! fsync behind each batch, no panic that gets out, no torn snapshot taken for a whole one.
+//! fsync, no panic that gets out, no torn snapshot taken for a whole one. The open database has a
+//! write-ahead log in front of it once it is served, see `wal.rs` and `front.rs`.
 
 use std::fs::{self, File};
+use std::ops::{Bound, RangeBounds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +12,12 @@ use parking_lot::RwLock;
 use rustix::fs::{Advice, fadvise};
 
 use super::error::{OpenError, panic_text};
+use super::front::{Change, Front, Merged, Pending};
 use super::honest;
 use super::keys::Family;
 use super::marker::sync_dir;
-use super::records::{RowCounts, SENTINEL, Tail};
+use super::records::{RowCounts, SENTINEL, SENTINEL_LOGGED, Tail, decode_mark, encode_mark};
+use super::wal::Mark;
 use crate::clock::Stopwatch;
 use crate::store::StoreError;
 use crate::store::codec::frame::{self, Joiner, Row};
@@ -25,6 +29,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// The background flusher also collects garbage: it stays on.
 const FLUSH_EVERY_MS: u64 = 500;
+/// Rows folded by one batch: the engine lets nobody write, in either database, while it takes a batch in.
+const FOLD_ROWS: usize = 64;
 
 /// One database.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub struct Part {
     dir: PathBuf,
     db: RwLock<Option<::sled::Db>>,
     sync_handle: File,
+    /// The log, and what it holds and the database does not.
+    front: Option<Front>,
     #[cfg(test)]
     sync_fails: std::sync::atomic::AtomicBool,
 }
@@ -71,6 +79,7 @@ impl Part {
             dir,
             db: RwLock::new(Some(db)),
             sync_handle,
+            front: None,
             #[cfg(test)]
             sync_fails: false.into(),
         })
@@ -87,7 +96,12 @@ impl Part {
         all().map_err(|error| OpenError::io(&self.dir, "syncing the new database", &error))
     }
 
-    /// The database, unless it was closed.
+    /// From now on batches go to the log.
+    pub fn log_to(&mut self, front: Front) {
+        self.front = Some(front);
+    }
+
+    /// The database itself, unless it was closed; rows that are pending in the log are not in it.
     pub fn db(&self) -> Result<::sled::Db, StoreError> {
         self.db.read().clone().ok_or(StoreError::Closed)
     }
@@ -102,23 +116,90 @@ impl Part {
         self.dir.join(DATA_FILE)
     }
 
-    /// Bytes of its data file.
+    /// Bytes of its data file and its log.
     pub fn disk_bytes(&self) -> u64 {
-        self.sync_handle.metadata().map_or(0, |meta| meta.len())
+        let data = self.sync_handle.metadata().map_or(0, |meta| meta.len());
+        data + self.front.as_ref().map_or(0, Front::disk_bytes)
     }
 
-    /// Writes a batch and returns once it is on stable storage, with the time the sync took. After
-    /// an error nothing is known of what is stored, and the database must not be written again.
-    pub fn apply(&self, changes: Changes) -> Result<Duration, StoreError> {
+    /// Writes a batch, the commit of this number, and returns once it is on stable storage, with the
+    /// time the sync took. After an error nothing is known of what is stored, and nothing may be written again.
+    pub fn apply(&self, commit: u64, changes: Changes) -> Result<Duration, StoreError> {
+        let Some(front) = &self.front else { return self.store(&changes) };
+        #[cfg(test)]
+        if self.sync_fails.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return Err(log_failed(front, &"an injected failure"));
+        }
+        front.apply(commit, changes.rows).map_err(|error| log_failed(front, &error))
+    }
+
+    /// Writes a batch past the log, and returns once it is on stable storage.
+    pub fn store(&self, changes: &Changes) -> Result<Duration, StoreError> {
         self.write(changes)?;
         self.sync()
     }
 
-    /// Writes a batch, which is one: all of it will be stored, or nothing, and nothing that is
-    /// written behind it without it. It is on stable storage behind the next [`Part::sync`].
-    pub fn write(&self, changes: Changes) -> Result<(), StoreError> {
+    /// Writes a batch past the log, which is one: all of it will be stored, or nothing, and nothing that
+    /// is written behind it without it. It is on stable storage behind the next [`Part::sync`].
+    pub fn write(&self, changes: &Changes) -> Result<(), StoreError> {
+        self.write_rows(changes.rows.iter().map(|(key, change)| (key.as_slice(), change.value())))
+    }
+
+    fn write_rows<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<(), StoreError> {
         let db = self.db()?;
-        self.guarded("writing a batch", || db.apply_batch(changes.batch))
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.guarded("writing a batch", || db.apply_batch(batch))
+    }
+
+    /// Brings rows of the log into the database, durably, and notes up to where it is folded then. It may
+    /// stop anywhere and be done again.
+    pub fn fold<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        mark: Mark,
+    ) -> Result<(), StoreError> {
+        let mut rows = rows.peekable();
+        while rows.peek().is_some() {
+            self.write_rows(rows.by_ref().take(FOLD_ROWS))?;
+        }
+        self.sync()?;
+        let mut changes = Changes::default();
+        changes.overwrite(frame::seal(&super::keys::folded(), &encode_mark(mark)));
+        self.store(&changes).map(drop)
+    }
+
+    /// Folds what is sealed, whenever something is, until the end.
+    pub fn fold_sealed(&self) -> Result<(), StoreError> {
+        let Some(front) = &self.front else { return Ok(()) };
+        while let Some((rows, mark)) = front.next_sealed() {
+            self.fold(rows.iter(), mark)?;
+            front.let_go();
+        }
+        Ok(())
+    }
+
+    /// Has [`Part::fold_sealed`] come to its end behind what is sealed.
+    pub fn end_folding(&self) {
+        if let Some(front) = &self.front {
+            front.end();
+        }
+    }
+
+    /// Folds all that is pending; nothing is written meanwhile, and nobody else folds.
+    pub fn fold_rest(&self, commit: u64) -> Result<(), StoreError> {
+        let Some(front) = &self.front else { return Ok(()) };
+        front.seal_rest(commit);
+        front.end();
+        self.fold_sealed()
     }
 
     /// Returns once everything written is on stable storage, with the time the sync took.
@@ -142,7 +223,7 @@ impl Part {
     }
 
     fn failed(&self, operation: &str, cause: &impl std::fmt::Display) -> StoreError {
-        StoreError::SyncFailed { cause: format!("{}: {operation}: {cause}", self.dir.display()) }
+        failed(&self.dir, operation, cause)
     }
 
     fn sync_file(&self) -> std::io::Result<()> {
@@ -162,19 +243,55 @@ impl Part {
         }
     }
 
+    /// The log, which there is.
+    #[cfg(test)]
+    pub fn front(&self) -> &Front {
+        self.front.as_ref().expect("a database with a log")
+    }
+
     /// Lets the next sync fail, once: nobody may try it again and believe it.
     #[cfg(test)]
     pub fn fail_next_sync(&self) {
         self.sync_fails.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// One row.
+    pub fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
+        match self.front.as_ref().map(|front| front.get(key)) {
+            Some(Pending::Row(value)) => Ok(Some(value)),
+            Some(Pending::Gone) => Ok(None),
+            Some(Pending::Nothing) | None => self.db()?.get(key).map_err(|error| self.read_error(&error)),
+        }
+    }
+
+    /// The rows between two keys, in order.
+    pub fn range(&self, keys: impl RangeBounds<Vec<u8>>) -> Result<Merged, StoreError> {
+        let (lower, upper) = (keys.start_bound(), keys.end_bound());
+        let (from, to) = (lower.map(Vec::as_slice), upper.map(Vec::as_slice));
+        let pending = self.front.as_ref().map(|front| front.range(from, to)).unwrap_or_default();
+        Ok(Merged::new(self.db()?.range::<&[u8], _>((from, to)), pending))
+    }
+
+    /// The rows whose keys begin so, in order.
+    pub fn prefixed(&self, prefix: &[u8]) -> Result<Merged, StoreError> {
+        let mut behind = prefix.to_vec();
+        while behind.pop_if(|last| *last == u8::MAX).is_some() {}
+        let upper = match behind.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(behind)
+            }
+            None => Bound::Unbounded,
+        };
+        self.range((Bound::Included(prefix.to_vec()), upper))
+    }
+
     /// One record, and how many rows it has.
     pub fn record(&self, record_key: &[u8]) -> Result<Option<(Vec<u8>, u16)>, StoreError> {
-        let db = self.db()?;
         let mut joiner = Joiner::default();
         for part in 0..=u16::MAX {
             let key = frame::part_key(record_key, part);
-            let Some(value) = db.get(&key).map_err(|error| self.read_error(&error))? else {
+            let Some(value) = self.get(&key)? else {
                 return joiner.finish().map(|()| None).map_err(|cause| self.damaged(&key, &cause));
             };
             if let Some(content) = joiner.push(&key, &value).map_err(|cause| self.damaged(&key, &cause))? {
@@ -188,7 +305,7 @@ impl Part {
     pub fn check_sentinel(&self) -> Result<(), StoreError> {
         let key = super::keys::sentinel();
         match self.record(&key)? {
-            Some((content, _)) if content == SENTINEL => Ok(()),
+            Some((content, _)) if content == SENTINEL || content == SENTINEL_LOGGED => Ok(()),
             _ => Err(self.damaged(&key, &"the sentinel is not there: the database is empty or another one")),
         }
     }
@@ -200,6 +317,13 @@ impl Part {
             return Err(self.damaged(&key, &"the tail is not there"));
         };
         Tail::decode(&content).map_err(|cause| self.damaged(&key, &cause))
+    }
+
+    /// Up to where it is folded; `None` for a database that has no log yet.
+    pub fn folded(&self) -> Result<Option<Mark>, StoreError> {
+        let key = super::keys::folded();
+        let Some((content, _)) = self.record(&key)? else { return Ok(None) };
+        decode_mark(&content).map(Some).map_err(|cause| self.damaged(&key, &cause))
     }
 
     /// The error for a failed read.
@@ -253,23 +377,30 @@ fn remove_torn_snapshots(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+fn failed(place: &Path, operation: &str, cause: &impl std::fmt::Display) -> StoreError {
+    StoreError::SyncFailed { cause: format!("{}: {operation}: {cause}", place.display()) }
+}
+
+fn log_failed(front: &Front, cause: &impl std::fmt::Display) -> StoreError {
+    failed(&front.after_failure(), "logging a batch with fdatasync", cause)
+}
+
 /// A batch in the making, and what it does to the row counts.
 #[derive(Debug, Default)]
 pub struct Changes {
-    batch: ::sled::Batch,
-    touched: bool,
+    rows: Vec<(Vec<u8>, Change)>,
 }
 
 impl Changes {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        !self.touched
+        self.rows.is_empty()
     }
 
     /// Puts rows that are new.
     pub fn insert(&mut self, counts: &mut RowCounts, family: Family, rows: Vec<Row>) {
         counts.add(family, rows.len());
-        self.overwrite(rows);
+        self.rows.extend(rows.into_iter().map(|(key, value)| (key, Change::New(value))));
     }
 
     /// Puts a record in place of one with `old_parts` rows.
@@ -278,31 +409,27 @@ impl Changes {
         counts: &mut RowCounts,
         family: Family,
         record_key: &[u8],
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
         old_parts: u16,
     ) {
         let new_parts = u16::try_from(rows.len()).unwrap_or(u16::MAX);
-        counts.add(family, rows.len());
-        counts.take(family, usize::from(old_parts.min(new_parts)));
         for part in new_parts..old_parts {
             self.remove(counts, family, frame::part_key(record_key, part));
         }
+        let new = rows.split_off(usize::from(old_parts.min(new_parts)));
         self.overwrite(rows);
+        self.insert(counts, family, new);
     }
 
     /// Puts rows whether they are there or not; for rows that are not counted.
     pub fn overwrite(&mut self, rows: Vec<Row>) {
-        self.touched = true;
-        for (key, value) in rows {
-            self.batch.insert(key, value);
-        }
+        self.rows.extend(rows.into_iter().map(|(key, value)| (key, Change::Put(value))));
     }
 
     /// Takes a row away that is there.
     pub fn remove(&mut self, counts: &mut RowCounts, family: Family, key: Vec<u8>) {
-        self.touched = true;
         counts.take(family, 1);
-        self.batch.remove(key);
+        self.rows.push((key, Change::Remove));
     }
 
     /// Takes a whole record away.

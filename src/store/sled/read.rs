@@ -54,7 +54,7 @@ pub fn past(history: &Part, id: &SagaId) -> Result<Option<Past>, StoreError> {
 
 /// What a saga's last record in a database says.
 fn last_record(part: &Part, id: &SagaId) -> Result<Option<Past>, StoreError> {
-    let Some(row) = part.db()?.scan_prefix(keys::saga_of(id)).next_back() else { return Ok(None) };
+    let Some(row) = part.prefixed(&keys::saga_of(id))?.next_back() else { return Ok(None) };
     let (key, value) = row.map_err(|error| part.read_error(&error))?;
     let wrong = |cause: CodecError| damaged_saga(id, cause.to_string());
     let row = frame::open(&key, &value).map_err(wrong)?;
@@ -171,19 +171,18 @@ fn read_facts(part: &Part, id: &SagaId, from: u64, to: u64) -> Result<Vec<Fact>,
     if from > to {
         return Ok(facts);
     }
-    let db = part.db()?;
     let mut start = keys::saga_of(id);
     if from > 1 {
         // The record that holds `from` begins at or before it.
         let last = frame::part_key(&keys::saga(id, from), u16::MAX);
-        let row = db.range(start.clone()..=last).next_back().transpose();
+        let row = part.range(start.clone()..=last)?.next_back().transpose();
         let first = row.map_err(|error| part.read_error(&error))?;
         if let Some((_, first)) = first.and_then(|(key, _)| keys::parse_saga(&key)) {
             start = keys::saga(id, first);
         }
     }
     let end = frame::part_key(&keys::saga(id, to), u16::MAX);
-    records(part, db.range(start..=end), |found| {
+    records(part, part.range(start..=end)?, |found| {
         let read = found.content.and_then(|content| {
             let (_, first_seq) = keys::parse_saga(found.key).ok_or(CodecError::Key { family: "saga" })?;
             Record::parse(&content)?.facts(first_seq)
@@ -263,7 +262,7 @@ fn list_past(
     for status in ended.filter(|status| query.statuses.is_empty() || query.statuses.contains(status)) {
         let history = shared.history()?;
         let (lower, upper) = past_range(status, window);
-        let mut range = history.db()?.range((lower, upper));
+        let mut range = history.range((lower, upper))?;
         let mut left = query.limit;
         while left > 0 {
             let next = if query.newest_first { range.next_back() } else { range.next() };

@@ -4,6 +4,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::keys::{FAMILIES, FAMILIES_AT_FIRST, Family};
+use super::wal::Mark;
 use crate::saga::event::Fact;
 use crate::saga::ids::Timestamp;
 use crate::store::codec::fact::decode_facts;
@@ -13,6 +14,9 @@ use crate::store::{StoreIdentity, Summary};
 
 /// The content of the sentinel.
 pub const SENTINEL: &[u8] = b"sagad store 2";
+/// The content of the sentinel of a database with a write-ahead log. Whoever knows none must not open it:
+/// they would take what is folded for all there is.
+pub const SENTINEL_LOGGED: &[u8] = b"sagad store 3";
 
 /// How many rows each family has; they must be found again when the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,6 +130,23 @@ pub fn decode_identity(bytes: &[u8]) -> Result<StoreIdentity, CodecError> {
         token_secret: form.token_secret.try_into().map_err(|_| unknown)?,
         epoch: form.epoch,
     })
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MarkForm {
+    #[prost(uint64, tag = "1")]
+    generation: u64,
+    #[prost(uint64, tag = "2")]
+    commit: u64,
+}
+
+pub fn encode_mark(mark: Mark) -> Vec<u8> {
+    MarkForm { generation: mark.generation, commit: mark.commit }.encode_to_vec()
+}
+
+pub fn decode_mark(bytes: &[u8]) -> Result<Mark, CodecError> {
+    let form: MarkForm = decode("how far the log is folded", bytes)?;
+    Ok(Mark { generation: form.generation, commit: form.commit })
 }
 
 /// A part of a saga's journal, with the whole saga as it was at the last fact of it.

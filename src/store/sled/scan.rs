@@ -127,7 +127,7 @@ impl Records {
 /// Hands over every record of the rows, whole or with the reason why not.
 pub fn records(
     part: &Part,
-    rows: ::sled::Iter,
+    rows: impl Iterator<Item = ::sled::Result<Stored>>,
     mut each: impl FnMut(Found<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut records = Records::default();

@@ -9,12 +9,12 @@ use super::history::{check_history, indexes_of};
 use super::keeper::Findings;
 use super::keys::{self, Family};
 use super::live::Live;
-use super::open::{check_identity, find, lock};
+use super::open::{check_identity, find, lock, open_folded};
 use super::part::Part;
 use super::records::{Record, RowCounts};
 use super::roll::{Alone, call_roll};
 use super::scan::{Found, records};
-use super::{HISTORY_DIR, OPEN_DIR, compact};
+use super::{HISTORY_DIR, compact};
 use crate::saga::ids::SagaId;
 use crate::store::{StoreError, Summary};
 
@@ -42,7 +42,7 @@ pub struct VerifyReport {
     pub problems: Vec<Problem>,
 }
 
-/// Reads everything and changes nothing of it.
+/// Reads everything and changes nothing of it; what the log holds is folded before.
 ///
 /// # Errors
 /// [`OpenError`] when the store cannot be read at all.
@@ -52,7 +52,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let missing = || OpenError::damaged(dir, dir, "there is no store here");
     let marker = find(dir)?.ok_or_else(missing)?;
     let mut report = VerifyReport::default();
-    let open = Part::open(dir, OPEN_DIR, VERIFY_CACHE_BYTES)?;
+    let (open, _log) = open_folded(dir, VERIFY_CACHE_BYTES, &marker)?;
     let history = Part::open(dir, HISTORY_DIR, VERIFY_CACHE_BYTES)?;
     let read = catch_unwind(AssertUnwindSafe(|| -> Result<(), StoreError> {
         let identity = check_identity(&open, &marker)?;

@@ -1,5 +1,5 @@
 //! The one writer. It takes what waits, makes one batch of it, syncs once, shows the result, and
-//! only then answers. While it syncs, the next batch gathers; see `gather.rs` for when it waits.
+//! only then answers. While it syncs, the next batch gathers.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::panic_text;
-use super::gather::Gather;
 use super::keeper::MOVE_URGENT_SAGAS;
 use super::keys::{self, Family};
 use super::live::{Entry, Kind, Kinds};
@@ -27,6 +26,10 @@ use crate::store::{Counters, Fence, Receipt, StoreError, Summary};
 
 /// Requests that may wait for the writer.
 pub const REQUESTS_MAX: usize = 1_024;
+/// Requests in one batch.
+const GROUP_REQUESTS_MAX: usize = 256;
+/// Bytes after which a batch takes nothing further.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A record with so many bytes of facts is left as it is, and the next commit begins another.
 const RECORD_FULL_BYTES: usize = 2 * 1024;
 
@@ -73,13 +76,8 @@ pub struct Condemned {
 }
 
 impl Request {
-    /// Saga writes in it.
-    pub fn writes(&self) -> usize {
-        if let Request::Commit { writes, .. } = self { writes.len() } else { 0 }
-    }
-
     /// About how much it adds to a batch.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
             Request::Commit { writes, .. } => writes.iter().map(Prepared::bytes).sum(),
             Request::Put { content, .. } => content.len(),
@@ -127,13 +125,12 @@ pub struct Writer {
     pub warm: Warm,
     /// Sagas in the history whose rows here are not gone yet.
     pub moved: Vec<Moved>,
-    pub gather: Gather,
 }
 
 impl Writer {
     /// Works until it is told to close or every handle is gone.
     pub fn run(mut self) {
-        while let Some(mut group) = self.gather.next(&mut self.requests) {
+        while let Some(mut group) = next_group(&mut self.requests) {
             let closing = group.iter().any(|request| matches!(request, Request::Close));
             // A request that is dropped unanswered tells its caller to ask what has become of the
             // store: so that must be known before anything is dropped.
@@ -171,7 +168,7 @@ impl Writer {
             self.tail.commit += 1;
             self.stage_counters(stage);
             stage.changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
-            let took = self.shared.open.apply(std::mem::take(&mut stage.changes))?;
+            let took = self.shared.open.apply(self.tail.commit, std::mem::take(&mut stage.changes))?;
             self.shared.figures.synced(took);
             self.shared.figures.commits.fetch_add(1, Ordering::Relaxed);
             self.shared.figures.writes.fetch_add(stage.writes, Ordering::Relaxed);
@@ -440,6 +437,18 @@ impl Writer {
             self.shared.queue.ended(ended, MOVE_URGENT_SAGAS);
         }
     }
+}
+
+/// What waits, in order; `None` when every handle is gone and nothing does.
+fn next_group(requests: &mut mpsc::Receiver<Request>) -> Option<VecDeque<Request>> {
+    let mut group = VecDeque::from([requests.blocking_recv()?]);
+    let mut bytes = group.iter().map(Request::bytes).sum::<usize>();
+    while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
+        let Ok(next) = requests.try_recv() else { break };
+        bytes += next.bytes();
+        group.push_back(next);
+    }
+    Some(group)
 }
 
 fn sum_of(rows: &[Row]) -> u32 {

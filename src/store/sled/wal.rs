@@ -1,0 +1,349 @@
+//! The write-ahead log in front of the open database: a commit is one write and one sync of it.
+//!
+//! The engine needs several writes, syncs and woken threads to make a batch durable, and most rows
+//! of the open database are gone a moment later. So a batch is appended here, shown from memory
+//! (`front.rs`), and what is left of many batches is *folded* into the database later, by a thread of
+//! its own.
+//!
+//! There are two files. A *generation* of batches fills one of them; then it is sealed, folded, and
+//! the next but one is written over it, from the front. So a file holds the records of one generation,
+//! and behind them perhaps some of an older one, which is folded.
+//!
+//! ```text
+//! record  = magic (u32) | CRC-32 of all behind it (u32) | length of the rows (u64) | store (16 bytes)
+//!         | generation (u64) | commit (u64) | rows | zeros up to a multiple of 8
+//! row     = key's length (u32) | value's length (u32, the most for none) | key | value
+//! ```
+//!
+//! Rows are whole, and a row without a value is one that is gone: a generation that is folded again,
+//! all of it, changes nothing. The database says up to which it is folded ([`Mark`]); commits are
+//! numbered without a gap, so a generation or a file that is not there, or is an older copy, is noticed. A
+//! record that was being written when the power went is the last one, and was never acknowledged; one that
+//! cannot be read and has others behind it is damage.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use super::error::OpenError;
+use super::marker::sync_dir;
+use crate::clock::Stopwatch;
+
+/// The files, by the lowest bit of the generation.
+const FILES: [&str; 2] = ["wal-0", "wal-1"];
+const MAGIC: [u8; 4] = *b"swal";
+const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8 + 8;
+/// Where the checksum begins to count.
+const CHECKED_FROM: usize = 8;
+const ALIGN: usize = 8;
+/// The length of a value that says that the row is gone.
+const GONE: u32 = u32::MAX;
+/// A file grows by so much: a sync of what lies in room that is there already is quicker.
+const GROW_BYTES: u64 = 1024 * 1024;
+/// A larger buffer is not kept from one record to the next.
+const BUFFER_KEPT_BYTES: usize = 256 * 1024;
+
+/// Up to where the database holds what the log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub generation: u64,
+    /// The last commit of it.
+    pub commit: u64,
+}
+
+/// Rows by key; `None` for those that are gone.
+pub type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The log of a store, at the place where it goes on.
+#[derive(Debug)]
+pub struct Wal {
+    dir: PathBuf,
+    files: [File; 2],
+    /// Bytes that each file has room for.
+    room: [u64; 2],
+    store: Uuid,
+    generation: u64,
+    /// Where the next record goes.
+    end: u64,
+    buffer: Vec<u8>,
+}
+
+impl Wal {
+    /// Makes the files of a store that has none, durably.
+    pub fn create(dir: &Path) -> Result<(), OpenError> {
+        for name in FILES {
+            let path = dir.join(name);
+            let made = File::options().create(true).write(true).truncate(true).open(&path);
+            made.and_then(|file| file.sync_all())
+                .map_err(|error| OpenError::io(&path, "making the write-ahead log", &error))?;
+        }
+        sync_dir(dir).map_err(|error| OpenError::io(dir, "syncing the store's directory", &error))
+    }
+
+    /// Opens the files of the store `store`, whose database is folded up to `folded`, and reads what is
+    /// not: the rows, up to where they go, and the log to go on with behind it.
+    pub fn open(dir: &Path, store: Uuid, folded: Mark) -> Result<(Self, Rows, Mark), OpenError> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            File::options().read(true).write(true).open(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => OpenError::damaged(dir, &path, "it is not there"),
+                _ => OpenError::io(&path, "opening the write-ahead log", &error),
+            })
+        };
+        let files = [open(FILES[0])?, open(FILES[1])?];
+        let mut generations = Vec::new();
+        let mut newest = 0;
+        for (file, name) in files.iter().zip(FILES) {
+            let path = dir.join(name);
+            let bytes = read_whole(file).map_err(|error| OpenError::io(&path, "reading", &error))?;
+            let found = Generation::read(&bytes, store, folded);
+            let found = found.map_err(|cause| OpenError::damaged(dir, &path, cause))?;
+            newest = newest.max(found.as_ref().map_or(0, |found| found.number));
+            generations.extend(found.filter(|found| found.number > folded.generation).map(|f| (f, path)));
+        }
+        if newest < folded.generation {
+            let cause = format!(
+                "it ends at generation {newest}, and {} was folded into the database: it is an older copy",
+                folded.generation
+            );
+            return Err(OpenError::damaged(dir, &dir.join(FILES[file_of(folded.generation)]), cause));
+        }
+        generations.sort_by_key(|(found, _)| found.number);
+        let (mut rows, mut mark) = (Rows::new(), folded);
+        for (found, path) in generations {
+            let Generation { number: generation, first, last, rows: newer } = found;
+            if (generation, first) != (mark.generation + 1, mark.commit + 1) {
+                let cause = format!(
+                    "it begins with commit {first} of generation {generation}, and before it the store ends \
+                     at commit {} of generation {}: one of the files is an older copy or lost its end",
+                    mark.commit, mark.generation
+                );
+                return Err(OpenError::damaged(dir, &path, cause));
+            }
+            rows.extend(newer);
+            mark = Mark { generation, commit: last };
+        }
+        let wal = Self {
+            dir: dir.to_owned(),
+            files,
+            room: [0, 0],
+            store,
+            generation: mark.generation + 1,
+            end: 0,
+            buffer: Vec::new(),
+        };
+        Ok((wal, rows, mark))
+    }
+
+    /// Appends a commit's rows; they are on stable storage when it returns, with the time the sync
+    /// took. After an error nothing is known of what is stored, and nothing more may be appended.
+    pub fn append<'a>(
+        &mut self,
+        commit: u64,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> io::Result<Duration> {
+        self.encode(commit, rows)?;
+        let file = file_of(self.generation);
+        let end = self.end + self.buffer.len() as u64;
+        make_room(&self.files[file], &mut self.room[file], end)?;
+        self.files[file].write_all_at(&self.buffer, self.end)?;
+        let watch = Stopwatch::start();
+        self.files[file].sync_data()?;
+        self.end = end;
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        Ok(watch.elapsed())
+    }
+
+    fn encode<'a>(
+        &mut self,
+        commit: u64,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> io::Result<()> {
+        let length = |bytes: usize| {
+            let length = u32::try_from(bytes).ok().filter(|length| *length != GONE);
+            length.ok_or_else(|| io::Error::other("a row is too large for the write-ahead log"))
+        };
+        let buffer = &mut self.buffer;
+        buffer.clear();
+        buffer.resize(HEAD_BYTES, 0);
+        for (key, value) in rows {
+            buffer.extend_from_slice(&length(key.len())?.to_be_bytes());
+            let value_length = value.map_or(Ok(GONE), |value| length(value.len()))?;
+            buffer.extend_from_slice(&value_length.to_be_bytes());
+            buffer.extend_from_slice(key);
+            buffer.extend_from_slice(value.unwrap_or_default());
+        }
+        let length = (buffer.len() - HEAD_BYTES) as u64;
+        buffer[8..16].copy_from_slice(&length.to_be_bytes());
+        buffer[16..32].copy_from_slice(self.store.as_bytes());
+        buffer[32..40].copy_from_slice(&self.generation.to_be_bytes());
+        buffer[40..48].copy_from_slice(&commit.to_be_bytes());
+        let checksum = crc32fast::hash(&buffer[CHECKED_FROM..]);
+        buffer[..4].copy_from_slice(&MAGIC);
+        buffer[4..8].copy_from_slice(&checksum.to_be_bytes());
+        buffer.resize(buffer.len().next_multiple_of(ALIGN), 0);
+        Ok(())
+    }
+
+    /// Bytes of this generation so far.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// The generation that is being written.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Goes on with the next generation, over the one before this one, which must be folded.
+    pub fn turn(&mut self) {
+        self.generation += 1;
+        self.end = 0;
+    }
+
+    /// The file that is being written.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(FILES[file_of(self.generation)])
+    }
+
+    /// Bytes of both files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.metadata().map_or(0, |meta| meta.len())).sum()
+    }
+
+    /// After a failed sync the kernel may take pages for clean that never reached the device, and show
+    /// them to the next process, which would take them for stored. Without them it reads the device.
+    pub fn forget_cached(&self) {
+        if let Err(error) = fadvise(&self.files[file_of(self.generation)], 0, None, Advice::DontNeed) {
+            tracing::warn!(%error, file = %self.path().display(), "cached pages could not be dropped");
+        }
+    }
+}
+
+fn file_of(generation: u64) -> usize {
+    usize::from(generation & 1 == 1)
+}
+
+fn read_whole(file: &File) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Has the file system set room aside up to `end`.
+fn make_room(file: &File, room: &mut u64, end: u64) -> io::Result<()> {
+    if end <= *room {
+        return Ok(());
+    }
+    let wanted = end.next_multiple_of(GROW_BYTES);
+    match fallocate(file, FallocateFlags::empty(), 0, wanted) {
+        // Where that cannot be done, the file grows as it is written.
+        Ok(()) | Err(Errno::OPNOTSUPP) => *room = wanted,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// What one file holds.
+#[derive(Debug)]
+struct Generation {
+    number: u64,
+    first: u64,
+    last: u64,
+    rows: Rows,
+}
+
+/// A record that is whole.
+struct Record<'a> {
+    store: Uuid,
+    generation: u64,
+    commit: u64,
+    rows: &'a [u8],
+}
+
+impl Generation {
+    /// Reads a file's records; `None` when it has none. Rows are read only of what is not folded.
+    fn read(bytes: &[u8], store: Uuid, folded: Mark) -> Result<Option<Self>, String> {
+        let (mut found, mut at) = (None::<Self>, 0);
+        while let Some(record) = Record::at(bytes, at, 0) {
+            if record.store != store {
+                return Err(format!("it belongs to the store {}, not to {store}", record.store));
+            }
+            let Record { generation, commit, rows, .. } = record;
+            let found = found.get_or_insert(Self {
+                number: generation,
+                first: commit,
+                last: commit - 1,
+                rows: Rows::new(),
+            });
+            if generation != found.number {
+                break;
+            }
+            if commit != found.last + 1 {
+                return Err(format!("commit {commit} comes behind commit {}", found.last));
+            }
+            found.last = commit;
+            if generation > folded.generation {
+                read_rows(rows, &mut found.rows)?;
+            }
+            at += (HEAD_BYTES + rows.len()).next_multiple_of(ALIGN);
+        }
+        // An older generation may have left records behind, which are folded. A newer one was written
+        // behind something that was on stable storage then and cannot be read now.
+        let least = found.as_ref().map_or(0, |found| found.number).max(folded.generation + 1);
+        for place in (at..bytes.len()).step_by(ALIGN) {
+            if let Some(behind) = Record::at(bytes, place, least).filter(|behind| behind.store == store) {
+                let commit = behind.commit;
+                return Err(format!(
+                    "its record at byte {at} cannot be read, and commit {commit} at byte {place} can"
+                ));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The record at this place, if one that is whole begins there, of the generation `least` or a later one.
+    fn at(bytes: &'a [u8], at: usize, least: u64) -> Option<Self> {
+        let (head, rest) = bytes.get(at..)?.split_first_chunk::<HEAD_BYTES>()?;
+        if head[..4] != MAGIC {
+            return None;
+        }
+        let number =
+            |from: usize| head[from..from + 8].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let (length, generation, commit) = (usize::try_from(number(8)).ok()?, number(32), number(40));
+        if generation < least {
+            return None;
+        }
+        let rows = rest.get(..length)?;
+        let checksum = crc32fast::hash(&bytes[at + CHECKED_FROM..at + HEAD_BYTES + length]);
+        let store = Uuid::from_slice(&head[16..32]).ok()?;
+        let is_whole = head[4..8] == checksum.to_be_bytes() && commit > 0;
+        is_whole.then_some(Self { store, generation, commit, rows })
+    }
+}
+
+fn read_rows(mut bytes: &[u8], rows: &mut Rows) -> Result<(), String> {
+    let short = || "a record ends within a row".to_owned();
+    while !bytes.is_empty() {
+        let (key_length, rest) = bytes.split_first_chunk().ok_or_else(short)?;
+        let (value_length, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (key, rest) =
+            rest.split_at_checked(u32::from_be_bytes(*key_length) as usize).ok_or_else(short)?;
+        let value_length = u32::from_be_bytes(*value_length);
+        let kept = if value_length == GONE { 0 } else { value_length as usize };
+        let (value, rest) = rest.split_at_checked(kept).ok_or_else(short)?;
+        rows.insert(key.to_vec(), (value_length != GONE).then(|| value.to_vec()));
+        bytes = rest;
+    }
+    Ok(())
+}
