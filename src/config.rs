@@ -75,6 +75,10 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// Memory for its cache, in MiB: 128.
     pub cache_mib: u64,
+    /// The write-ahead log is folded into the database whenever it has grown by so many KiB: 16,384. It is
+    /// two files, each of them of this size and at most twice that. What a kill leaves in them is read at the
+    /// next start.
+    pub wal_kib: u64,
     /// How long ended sagas are kept: 30 days.
     #[serde(with = "humantime_serde")]
     pub retain: Duration,
@@ -331,6 +335,7 @@ impl Config {
         let (limits, engine) = (&self.limits, &self.engine);
         let ranges = [
             ("store.cache_mib", self.store.cache_mib, 8, 65_536),
+            ("store.wal_kib", self.store.wal_kib, 64, 1_048_576),
             ("limits.input_max_bytes", limits.input_max_bytes, 1_024, 16 * MIB),
             ("limits.saga_max_bytes", limits.saga_max_bytes, 64 * 1_024, 256 * MIB),
             ("limits.requests_max", limits.requests_max.into(), 1, 1_000_000),
@@ -467,6 +472,7 @@ impl Default for StoreConfig {
             kind: StoreKind::default(),
             dir: PathBuf::from("sagad-data"),
             cache_mib: 128,
+            wal_kib: 16 * 1_024,
             retain: Duration::from_hours(30 * 24),
         }
     }

@@ -237,6 +237,7 @@ async fn open_store(
             let options = SledOptions {
                 cache_bytes: config.store.cache_mib * MIB * 3 / 4,
                 history_cache_bytes: config.store.cache_mib * MIB / 4,
+                wal_bytes: config.store.wal_kib * 1_024,
                 saga_bytes_max,
                 on_sync: Some(SyncObserver::new(move |took| metrics.synced(took, clock.now()))),
                 on_failure: Some(on_failure),

@@ -27,12 +27,13 @@ fn number_from_env(name: &str, otherwise: u64) -> u64 {
 async fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() -> Result<()> {
     let (rounds, seed) = (number_from_env("SAGAD_KILLS", ROUNDS_DEFAULT), number_from_env("SAGAD_SEED", 1));
     let mut chance = Chance::seeded(seed);
-    let data = tempfile::tempdir()?;
+    let (data, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let world = World::new().await?;
     world.prepare(&Launch::on(data.path()).start()?).await?;
     for round in 0..rounds {
-        let daemon =
-            Launch::on(data.path()).start().with_context(|| format!("round {round}, seed {seed}"))?;
+        let launch = Launch::on(data.path());
+        let launch = if round % 2 == 0 { launch } else { launch.folding_often(folder.path())? };
+        let daemon = launch.start().with_context(|| format!("round {round}, seed {seed}"))?;
         let load = async { world.load(&daemon, round).await };
         let kill = async {
             world.acknowledged_more(1 + chance.below(200)).await;
@@ -71,6 +72,7 @@ async fn nothing_acknowledged_is_lost_when_the_power_is_cut() -> Result<()> {
             .env("POWERCUT_DIR", data.display().to_string())
             .env("POWERCUT_LOG", log.display().to_string())
             .env("POWERCUT_AT", (20 + chance.below(3_000)).to_string());
+        let launch = if round % 2 == 0 { launch } else { launch.folding_often(base.path())? };
         // A cut may come before the daemon serves.
         if let Ok(mut daemon) = launch.try_start()? {
             world.load(&daemon, round).await;

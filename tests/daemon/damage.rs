@@ -184,8 +184,21 @@ async fn an_older_copy_of_the_files_is_refused() -> Result<()> {
     )?;
     let mut daemon = daemon;
     ensure!(daemon.wait()?.success());
+    // The log of the newer one still reaches back to it: nothing is missing.
+    let mixed = base.path().join("mixed");
+    copy_folder(&data, &mixed)?;
+    fs::remove_dir_all(mixed.join("open"))?;
+    copy_folder(&older.join("open"), &mixed.join("open"))?;
+    let daemon = Launch::on(&mixed).start()?;
+    let request = GetSagaRequest { saga_id: "newer".to_owned() };
+    daemon.sagas().get_saga(request).await?;
+    drop(daemon);
+    // With an older log there is.
     fs::remove_dir_all(data.join("open"))?;
     copy_folder(&older.join("open"), &data.join("open"))?;
+    for log in ["wal-0", "wal-1"] {
+        fs::copy(older.join(log), data.join(log))?;
+    }
     match Launch::on(&data).try_start()? {
         Err((status, output)) => {
             ensure!(!status.success() && output.contains("older"), "{status}: {output}");

@@ -29,6 +29,8 @@ use crate::support::world::{World, order};
 
 /// Starts that are in flight when the disk fails.
 const IN_FLIGHT: usize = 8;
+/// Where the second daemon on a store logs: each writes a generation of its own at least.
+const LOG: &str = "wal-0";
 const OPEN_DATABASE: &str = "open/db";
 const HISTORY_DATABASE: &str = "history/db";
 
@@ -56,13 +58,16 @@ impl FailingDisk {
     }
 
     fn daemon(&self) -> Result<Daemon> {
+        self.launch().start()
+    }
+
+    fn launch(&self) -> Launch {
         Launch::on(&self.data)
             .env("LD_PRELOAD", self.shim.display().to_string())
             .env("POWERCUT_DIR", self.data.display().to_string())
             .env("POWERCUT_LOG", self.log().display().to_string())
             .env("POWERCUT_AT", "0")
             .env("POWERCUT_FAIL", self.base.path().join("fail").display().to_string())
-            .start()
     }
 
     /// From now on `act`s on the file `name` of the store fail.
@@ -72,11 +77,12 @@ impl FailingDisk {
         Ok(fs::rename(aside, self.base.path().join("fail"))?)
     }
 
-    /// A store with what is on the platter now; without what a failed sync was to bring there.
-    fn after_a_power_cut(mut self) -> Result<(TempDir, PathBuf)> {
+    /// A store with what is on the platter now; without what a failed sync, if one was to fail, was to bring
+    /// there.
+    fn after_a_power_cut(mut self, sync_failed: bool) -> Result<(TempDir, PathBuf)> {
         let left = self.base.path().join("left");
         self.before.replay(&self.base.path().join("log"))?;
-        ensure!(self.before.failed_syncs > 0, "the shim saw no sync fail: it was not loaded");
+        ensure!(self.before.failed_syncs > 0 || !sync_failed, "the shim saw no sync fail: it was not loaded");
         self.before.cut_power(&self.data, &left, &mut Chance::seeded(1))?;
         Ok((self.base, left))
     }
@@ -190,7 +196,7 @@ async fn a_start_whose_sync_fails_is_answered_as_unknown() -> Result<()> {
     // connection of the start below, and so there before it.
     let in_flight = wire::begin_start(channel).await?;
 
-    disk.fail("sync", OPEN_DATABASE)?;
+    disk.fail("sync", LOG)?;
     ensure!(!world.start(&mut sagas, order("unknown")).await, "a start was acknowledged on a failed disk");
     let ready = readyz(&daemon.http).await;
     let answered = world.unanswered();
@@ -205,7 +211,7 @@ async fn a_start_whose_sync_fails_is_answered_as_unknown() -> Result<()> {
         ensure!(last.status() == ServingStatus::NotServing, "{last:?}");
     }
     drop(in_flight);
-    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
+    ends_by_itself(daemon, &["sync", "wal-0", "Input/output error"])?;
     goes_on(&world, &disk.data).await
 }
 
@@ -214,14 +220,30 @@ async fn a_sync_that_fails_for_the_engine_alone_is_not_forgotten() -> Result<()>
     let world = World::new().await?;
     let disk = FailingDisk::new(&world).await?;
     let daemon = disk.daemon()?;
-    let mut sagas = daemon.sagas();
-    run_some(&world, &mut sagas).await?;
-    disk.fail("flush", OPEN_DATABASE)?;
-    ensure!(!world.start(&mut sagas, order("unknown")).await, "a start was acknowledged on a failed disk");
-    let answered = world.unanswered();
-    ensure!(says_unknown(&answered[0].status), "{:?}", answered[0].status);
-    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
+    disk.fail("flush", HISTORY_DATABASE)?;
+    run_some(&world, &mut daemon.sagas()).await?;
+    ends_by_itself(daemon, &["sync", "history", "Input/output error"])?;
     goes_on(&world, &disk.data).await
+}
+
+/// The log is folded while nobody waits for it; what it holds is not lost when that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_folded_ends_the_daemon_and_loses_nothing() -> Result<()> {
+    for (act, cause) in [("sync", "Input/output error"), ("write", "No space left on device")] {
+        let world = World::new().await?;
+        let disk = FailingDisk::new(&world).await?;
+        let daemon = disk.launch().folding_often(disk.base.path())?.start()?;
+        let failing = async {
+            world.acknowledged_more(50).await;
+            disk.fail(act, OPEN_DATABASE)
+        };
+        let ((), failed) = tokio::join!(world.load(&daemon, 0), failing);
+        failed?;
+        ends_by_itself(daemon, &["open", cause])?;
+        let (_base, left) = disk.after_a_power_cut(act == "sync")?;
+        goes_on(&world, &left).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,11 +253,11 @@ async fn all_starts_in_flight_at_a_failed_sync_hear_that_they_are_unknown() -> R
     let daemon = disk.daemon()?;
     let mut sagas = daemon.sagas();
     run_some(&world, &mut sagas).await?;
-    disk.fail("sync", OPEN_DATABASE)?;
+    disk.fail("sync", LOG)?;
     start_at_once(&world, &sagas).await;
     let heard = world.unanswered();
     ensure!(heard.iter().any(|start| says_unknown(&start.status)), "{heard:?}");
-    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
+    ends_by_itself(daemon, &["sync", "wal-0", "Input/output error"])?;
     goes_on(&world, &disk.data).await
 }
 
@@ -246,12 +268,12 @@ async fn nothing_acknowledged_is_lost_when_a_sync_fails_under_load_and_the_power
     let daemon = disk.daemon()?;
     let failing = async {
         world.acknowledged_more(50).await;
-        disk.fail("sync", OPEN_DATABASE)
+        disk.fail("sync", LOG)
     };
     let ((), failed) = tokio::join!(world.load(&daemon, 0), failing);
     failed?;
-    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
-    let (_base, left) = disk.after_a_power_cut()?;
+    ends_by_itself(daemon, &["sync", "wal-0", "Input/output error"])?;
+    let (_base, left) = disk.after_a_power_cut(true)?;
     goes_on(&world, &left).await
 }
 
@@ -263,7 +285,7 @@ async fn a_failed_sync_of_the_history_ends_the_daemon_though_nobody_asks() -> Re
     disk.fail("sync", HISTORY_DATABASE)?;
     run_some(&world, &mut daemon.sagas()).await?;
     ends_by_itself(daemon, &["sync", "history", "Input/output error"])?;
-    let (_base, left) = disk.after_a_power_cut()?;
+    let (_base, left) = disk.after_a_power_cut(true)?;
     goes_on(&world, &left).await
 }
 
@@ -273,14 +295,14 @@ async fn a_registration_that_cannot_be_stored_is_not_acknowledged_and_ends_the_d
     let disk = FailingDisk::new(&world).await?;
     let daemon = disk.daemon()?;
     run_some(&world, &mut daemon.sagas()).await?;
-    disk.fail("sync", OPEN_DATABASE)?;
+    disk.fail("sync", LOG)?;
     let source =
         "saga: other\nsteps:\n  - name: only\n    action: { call: shop.use }\n    compensation: none\n";
     let request = RegisterDefinitionRequest { source: source.to_owned(), validate_only: false };
     let refused = daemon.definitions().register_definition(request).await;
     let refused = refused.err().context("a definition was acknowledged on a failed disk")?;
     ensure!(says_unknown(&refused), "{refused:?}");
-    ends_by_itself(daemon, &["sync", "open", "Input/output error"])?;
+    ends_by_itself(daemon, &["sync", "wal-0", "Input/output error"])?;
     goes_on(&world, &disk.data).await
 }
 
@@ -291,11 +313,11 @@ async fn a_full_disk_ends_the_daemon_and_loses_nothing() -> Result<()> {
     let daemon = disk.daemon()?;
     let sagas = daemon.sagas();
     run_some(&world, &mut sagas.clone()).await?;
-    disk.fail("write", OPEN_DATABASE)?;
+    disk.fail("write", LOG)?;
     start_at_once(&world, &sagas).await;
     let heard = world.unanswered();
     ensure!(heard.iter().any(|start| says_unknown(&start.status)), "{heard:?}");
-    ends_by_itself(daemon, &["open", "No space left on device"])?;
+    ends_by_itself(daemon, &["wal-0", "No space left on device"])?;
     goes_on(&world, &disk.data).await
 }
 
@@ -306,10 +328,10 @@ async fn nothing_acknowledged_is_lost_when_the_disk_fills_up_under_load() -> Res
     let daemon = disk.daemon()?;
     let filling = async {
         world.acknowledged_more(50).await;
-        disk.fail("write", OPEN_DATABASE)
+        disk.fail("write", LOG)
     };
     let ((), filled) = tokio::join!(world.load(&daemon, 0), filling);
     filled?;
-    ends_by_itself(daemon, &["open", "No space left on device"])?;
+    ends_by_itself(daemon, &["wal-0", "No space left on device"])?;
     goes_on(&world, &disk.data).await
 }

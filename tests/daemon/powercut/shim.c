@@ -8,8 +8,8 @@
  * The disk can be made to fail on order. POWERCUT_FAIL names a file, not below POWERCUT_DIR, that is
  * looked for at each sync and write. "sync NAME" in it: the next sync of that file (NAME is relative
  * to POWERCUT_DIR) fails with EIO, once for each descriptor that is open on it, as Linux does it: a
- * sync that is tried again succeeds and has stored nothing. "flush NAME": the next sync of that file
- * fails with EIO and nobody else is told, as when the device could not flush its cache. "write NAME":
+ * sync that is tried again succeeds and has stored nothing. "flush NAME": the next fdatasync of that
+ * file fails with EIO and nobody else is told, as when the device could not flush its cache. "write NAME":
  * the next write to that file is cut short and those after it fail with ENOSPC, for as long as the
  * order stands. A failed sync is recorded as such, a failed write is none.
  *
@@ -267,7 +267,7 @@ static int synced(int fd, long number)
     int fails = watched(fd) && !is_told[fd] && is_to_fail("sync", paths[fd]);
     if (fails)
         is_told[fd] = 1;
-    else if (watched(fd) && !has_flushed && is_to_fail("flush", paths[fd]))
+    else if (watched(fd) && number == SYS_fdatasync && !has_flushed && is_to_fail("flush", paths[fd]))
         fails = has_flushed = 1;
     if (watched(fd))
         record(fails ? SYNC_FAILED : SYNC, paths[fd], 0, NULL, 0);

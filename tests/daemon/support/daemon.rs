@@ -65,6 +65,13 @@ impl Launch {
         self
     }
 
+    /// With a write-ahead log that is folded every few sagas; `folder` takes the configuration that says so.
+    pub fn folding_often(self, folder: &Path) -> Result<Self> {
+        let config = folder.join("small-log.toml");
+        std::fs::write(&config, "[store]\nwal_kib = 64\n")?;
+        Ok(self.arg("--config").arg(config.display().to_string()))
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sagad"));
         command.arg("serve").arg("--data").arg(&self.data);
