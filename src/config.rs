@@ -335,7 +335,7 @@ impl Config {
         let (limits, engine) = (&self.limits, &self.engine);
         let ranges = [
             ("store.cache_mib", self.store.cache_mib, 8, 65_536),
-            ("store.wal_kib", self.store.wal_kib, 64, 1_048_576),
+            ("store.wal_kib", self.store.wal_kib, 64, 262_144),
             ("limits.input_max_bytes", limits.input_max_bytes, 1_024, 16 * MIB),
             ("limits.saga_max_bytes", limits.saga_max_bytes, 64 * 1_024, 256 * MIB),
             ("limits.requests_max", limits.requests_max.into(), 1, 1_000_000),

@@ -13,6 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// As much is held, in bytes, before it is written whatever else there is.
 const HELD_MAX_BYTES: usize = 32 * 1024;
 
+/// Behind a turn that was waited for in vain the next flush waits for none, behind two of them the next
+/// three, and so on up to this power of two: where little is said at a time the wait itself is what costs,
+/// because the runtime wakes a thread for a task that gives up its turn.
+const IN_VAIN_MAX: u32 = 4;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Corked<T> {
@@ -22,12 +27,26 @@ pub struct Corked<T> {
     written: usize,
     /// Whether the turn is over that a flush waits for.
     has_waited: bool,
+    /// Bytes held when the turn began.
+    held_at_first: usize,
+    /// Turns waited for in vain, one behind the other.
+    in_vain: u32,
+    /// Flushes to come that wait for no turn, because of those.
+    at_once: u32,
 }
 
 impl<T> Corked<T> {
     /// Holds nothing yet.
     pub fn new(socket: T) -> Self {
-        Self { socket, held: Vec::new(), written: 0, has_waited: false }
+        Self {
+            socket,
+            held: Vec::new(),
+            written: 0,
+            has_waited: false,
+            held_at_first: 0,
+            in_vain: 0,
+            at_once: 0,
+        }
     }
 
     /// The socket.
@@ -81,8 +100,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Corked<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() && !self.has_waited {
             self.has_waited = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            if self.at_once == 0 {
+                self.held_at_first = self.held.len();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.at_once -= 1;
+        } else if self.has_waited && self.held_at_first > 0 {
+            let has_gained = self.held.len() > self.held_at_first;
+            self.in_vain = if has_gained { 0 } else { (self.in_vain + 1).min(IN_VAIN_MAX) };
+            (self.held_at_first, self.at_once) = (0, (1 << self.in_vain) - 1);
         }
         ready!(self.poll_write_held(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
@@ -143,6 +170,26 @@ mod tests {
         assert!(Pin::new(&mut corked).poll_flush(&mut cx).is_pending(), "each turn is waited for");
         assert!(Pin::new(&mut corked).poll_shutdown(&mut cx).is_ready(), "an end waits for none");
         assert_eq!(said(&corked), ["abcd", "efghi", "jkl"]);
+    }
+
+    #[test]
+    fn a_turn_is_not_waited_for_where_that_was_in_vain() {
+        let mut corked = Corked::new(Counted(Vec::new()));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut waits = |said_meanwhile: bool| {
+            assert!(Pin::new(&mut corked).poll_write(&mut cx, b"a").is_ready());
+            let waits = Pin::new(&mut corked).poll_flush(&mut cx).is_pending();
+            if waits && said_meanwhile {
+                assert!(Pin::new(&mut corked).poll_write(&mut cx, b"b").is_ready());
+            }
+            assert!(!waits || Pin::new(&mut corked).poll_flush(&mut cx).is_ready());
+            waits
+        };
+        let alone: Vec<bool> = (0..40).map(|_| waits(false)).collect();
+        let waited: Vec<usize> = (0..40).filter(|n| alone[*n]).collect();
+        assert_eq!(waited, [0, 2, 6, 14, 30]);
+        (0..6).for_each(|_| assert!(!waits(true)));
+        assert!((0..20).all(|_| waits(true)), "each turn that brings something is waited for");
     }
 
     #[tokio::test]

@@ -51,19 +51,22 @@ pub fn written(pid: u32) -> anyhow::Result<u64> {
     line.trim().parse().context("read write_bytes")
 }
 
-/// Bytes that the databases of the store in `dir` take on the disk; the ballast beside them is not
-/// theirs.
+/// Bytes that the databases of the store in `dir` and their log take on the disk; the ballast beside them
+/// is not theirs.
 pub fn databases(dir: &Path) -> anyhow::Result<u64> {
-    Ok(on_disk(&dir.join("open"))? + on_disk(&dir.join("history"))?)
+    on_disk(dir, &["ballast"])
 }
 
-fn on_disk(dir: &Path) -> anyhow::Result<u64> {
+fn on_disk(dir: &Path, without: &[&str]) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir).with_context(|| format!("look into {}", dir.display()))? {
         let path = entry.with_context(|| format!("look into {}", dir.display()))?.path();
+        if without.iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
         // What the database takes away while we look is not there any more.
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
-        bytes += if meta.is_dir() { on_disk(&path)? } else { meta.blocks() * BLOCK_BYTES };
+        bytes += if meta.is_dir() { on_disk(&path, &[])? } else { meta.blocks() * BLOCK_BYTES };
     }
     Ok(bytes)
 }

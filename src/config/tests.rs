@@ -110,7 +110,7 @@ fn what_cannot_work_is_pointed_at() {
             "sagad.toml:2:13: server.http_addr: ",
             "a port of its own",
         ),
-        ("[store]\nwal_kib = 1", "sagad.toml:2:11: store.wal_kib: 1 is out of range", "from 64 to 1048576"),
+        ("[store]\nwal_kib = 1", "sagad.toml:2:11: store.wal_kib: 1 is out of range", "from 64 to 262144"),
         ("[store]\ncache_mib = 1", "sagad.toml:2:13: store.cache_mib: 1 is out of range", "from 8 to 65536"),
         ("[store]\nretain = \"0s\"", "sagad.toml:2:10: store.retain: is zero", "\"30d\""),
         ("[store]\ndir = \"\"", "sagad.toml:2:7: store.dir: is empty", "name a folder"),

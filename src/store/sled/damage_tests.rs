@@ -296,6 +296,60 @@ async fn an_older_or_a_missing_log_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_is_never_thrown_away_or_folded_before_it_is_held_against_the_marker() {
+    let bench = OnDisk::create().await;
+    commit(&bench, &[start("a", 1)]).await;
+    commit(&bench, &[start("b", 1)]).await;
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(bench.dir.path(), killed.path());
+    let marker = Marker::read(killed.path()).unwrap().unwrap();
+    let commit = bench.store.shared.live.read().commit;
+    Marker { commit, ..marker }.write(killed.path()).unwrap();
+    let log = killed.path().join("wal-1");
+    let whole = fs::read(&log).unwrap();
+    let last = whole.windows(4).rposition(|bytes| bytes == b"swal").unwrap();
+    let refusal = |dir: &Path| SledStore::open(options(dir)).map(drop).unwrap_err().to_string();
+    // Without its last commit it is refused, and nothing is done that a whole one could not make good.
+    let short = [&whole[..last], &vec![0; whole.len() - last]].concat();
+    fs::write(&log, short).unwrap();
+    let text = refusal(killed.path());
+    assert!(text.starts_with(&format!("{}: refused: it ends at commit", log.display())), "{text}");
+    assert!(verify(killed.path()).is_err());
+    fs::write(&log, &whole).unwrap();
+    let part = part::Part::open(killed.path(), OPEN_DIR, 1 << 20).unwrap();
+    let mark = part.db().unwrap().remove(frame_key(&keys::folded())).unwrap().unwrap();
+    part.close();
+    let text = refusal(killed.path());
+    assert!(text.contains("does not say up to where its log is folded"), "{text}");
+    assert_eq!(fs::read(&log).unwrap(), whole);
+    let part = part::Part::open(killed.path(), OPEN_DIR, 1 << 20).unwrap();
+    part.db().unwrap().insert(frame_key(&keys::folded()), mark).unwrap();
+    part.close();
+    let store = SledStore::open(options(killed.path())).unwrap();
+    assert!(store.load(&SagaId::parse("b").unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_store_without_a_log_is_given_one() {
+    let whole = whole().await;
+    let copy = whole.copy();
+    for name in ["wal-0", "wal-1"] {
+        fs::remove_file(copy.path().join(name)).unwrap();
+    }
+    // As a version leaves it that knows none.
+    let part = part::Part::open(copy.path(), OPEN_DIR, 1 << 20).unwrap();
+    part.db().unwrap().remove(frame_key(&keys::folded())).unwrap().unwrap();
+    let mut changes = part::Changes::default();
+    let sentinel = crate::store::codec::frame::seal(&keys::sentinel(), records::SENTINEL);
+    changes.overwrite(sentinel);
+    part.store(&changes).unwrap();
+    part.close();
+    assert_eq!(whole.judge(copy.path(), "without a log").await, Verdict::Opened(0));
+    assert_eq!(whole.judge(copy.path(), "with a log").await, Verdict::Opened(0));
+    assert_eq!(verify(copy.path()).unwrap().problems, Vec::new());
+}
+
+#[tokio::test]
 async fn another_stores_database_is_refused() {
     let whole = whole().await;
     let other = OnDisk::create().await;

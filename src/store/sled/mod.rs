@@ -3,23 +3,25 @@
 //! ```text
 //! <dir>/lock       held by the process that has the store open
 //! <dir>/marker     what the databases must at least contain, see `marker.rs`
+//! <dir>/wal-0, -1  the write-ahead log of the open database, see `wal.rs`
 //! <dir>/open/      open sagas, locks, definitions, registrations, pauses, counters
 //! <dir>/history/   ended sagas
 //! <dir>/ballast    room to be had when the disk is full, see `disk.rs`
 //!
-//!  commit() ──encode──► requests ──► writer: check, one batch, one fsync, show, answer
-//!                                      │ ended
-//!                                      ▼
-//!                                    keeper: copy to history, fsync, then have the writer delete
-//!                                            the rows here with its next batch
+//!  commit() ──encode──► requests ──► writer: check, one batch to the log, one fsync, show, answer
+//!                                      │ ended                     │ the log is full
+//!                                      ▼                           ▼
+//!      keeper: copy to history, fsync, then have the      folder: bring what is left of its batches
+//!              writer delete the rows here with its               into the open database
+//!              next batch
 //! ```
 //!
 //! Two databases, so that a start costs what is open and not what is past: the history is opened
-//! in the background. One thread writes each of them, so there is no conflict to resolve and one
-//! fsync serves all that wait.
+//! in the background. One thread decides what is written to each of them, so there is no conflict to
+//! resolve and one fsync serves all that wait.
 //!
 //! The engine's flush is no fsync, its pages may be lost or exchanged without an error, and it
-//! panics on some damage. So each batch is followed by a real fsync; every row carries a checksum
+//! panics on some damage. So what is folded or moved is followed by a real fsync; every row carries a checksum
 //! over key and content; every batch writes how many rows there are; the marker knows from outside
 //! how far the store had come; and no panic of the engine gets out. See `part.rs` and `records.rs`.
 //!
@@ -275,10 +277,10 @@ impl SledStore {
             unsettled: false,
         };
         let spawn_error = |error| OpenError::io(&dir, "starting the store's threads", &error);
-        let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
-        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(&spawn_error)?;
         let folding = Arc::clone(&shared);
-        let folder = tasks::thread("store-folder", move || folder::run(&folding)).map_err(spawn_error)?;
+        let folder = tasks::thread("store-folder", move || folder::run(&folding)).map_err(&spawn_error)?;
+        let writer = tasks::thread("store-writer", || writer.run()).map_err(&spawn_error)?;
+        let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
         let running = Arc::new(Mutex::new(Some(Running { writer, keeper, folder, lock: opened.lock })));
         let store = Self { shared, requests, running, saga_bytes_max };
         if is_whole && is_small_history(&store.shared.dir) {

@@ -155,15 +155,12 @@ fn write_marker(dir: &Path, marker: &Marker) -> Result<(), OpenError> {
 /// on behind that. A database that has none yet is given one.
 pub fn open_folded(dir: &Path, cache_bytes: u64, marker: &Marker) -> Result<(Part, Wal), OpenError> {
     let part = Part::open(dir, OPEN_DIR, cache_bytes)?;
-    let folded = guarded(&part, || {
+    let has_log = guarded(&part, || {
         check_owner(&part, marker)?;
-        part.folded()
+        part.check_sentinel()
     })?;
-    let folded = match folded {
-        Some(folded) => folded,
-        None => give_log(dir, &part)?,
-    };
-    let (log, rows, mark) = Wal::open(dir, marker.id, folded)?;
+    let folded = if has_log { guarded(&part, || part.folded())? } else { give_log(dir, &part)? };
+    let (log, rows, mark) = Wal::open(dir, marker.id, folded, marker.commit)?;
     if mark != folded {
         let rows = rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
         part.fold(rows, mark).map_err(|error| OpenError::io(part.dir(), "folding the log", &error))?;

@@ -301,11 +301,12 @@ impl Part {
         Ok(None)
     }
 
-    /// The sentinel must be there.
-    pub fn check_sentinel(&self) -> Result<(), StoreError> {
+    /// The sentinel must be there; whether it says that there is a log.
+    pub fn check_sentinel(&self) -> Result<bool, StoreError> {
         let key = super::keys::sentinel();
         match self.record(&key)? {
-            Some((content, _)) if content == SENTINEL || content == SENTINEL_LOGGED => Ok(()),
+            Some((content, _)) if content == SENTINEL => Ok(false),
+            Some((content, _)) if content == SENTINEL_LOGGED => Ok(true),
             _ => Err(self.damaged(&key, &"the sentinel is not there: the database is empty or another one")),
         }
     }
@@ -319,11 +320,13 @@ impl Part {
         Tail::decode(&content).map_err(|cause| self.damaged(&key, &cause))
     }
 
-    /// Up to where it is folded; `None` for a database that has no log yet.
-    pub fn folded(&self) -> Result<Option<Mark>, StoreError> {
+    /// Up to where its log is folded.
+    pub fn folded(&self) -> Result<Mark, StoreError> {
         let key = super::keys::folded();
-        let Some((content, _)) = self.record(&key)? else { return Ok(None) };
-        decode_mark(&content).map(Some).map_err(|cause| self.damaged(&key, &cause))
+        let Some((content, _)) = self.record(&key)? else {
+            return Err(self.damaged(&key, &"it does not say up to where its log is folded"));
+        };
+        decode_mark(&content).map_err(|cause| self.damaged(&key, &cause))
     }
 
     /// The error for a failed read.

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use uuid::Uuid;
 
 use super::error::OpenError;
@@ -43,10 +43,14 @@ const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8 + 8;
 /// Where the checksum begins to count.
 const CHECKED_FROM: usize = 8;
 const ALIGN: usize = 8;
+/// Generations that may not be folded: the sealed one, and the one that is written.
+const NOT_FOLDED_MAX: u64 = 2;
 /// The length of a value that says that the row is gone.
 const GONE: u32 = u32::MAX;
 /// A file grows by so much: a sync of what lies in room that is there already is quicker.
 const GROW_BYTES: u64 = 1024 * 1024;
+/// No file is larger: more than twice the largest size that can be configured, and a batch.
+const FILE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// A larger buffer is not kept from one record to the next.
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 
@@ -76,20 +80,25 @@ pub struct Wal {
 }
 
 impl Wal {
-    /// Makes the files of a store that has none, durably.
+    /// Makes the files of a store that has none, durably. What a file holds is never thrown away.
     pub fn create(dir: &Path) -> Result<(), OpenError> {
         for name in FILES {
             let path = dir.join(name);
-            let made = File::options().create(true).write(true).truncate(true).open(&path);
-            made.and_then(|file| file.sync_all())
-                .map_err(|error| OpenError::io(&path, "making the write-ahead log", &error))?;
+            let made = File::options().create(true).write(true).truncate(false).open(&path);
+            let length = made.and_then(|file| file.sync_all().and_then(|()| Ok(file.metadata()?.len())));
+            let length =
+                length.map_err(|error| OpenError::io(&path, "making the write-ahead log", &error))?;
+            if length > 0 {
+                return Err(OpenError::damaged(dir, &path, "it is there, and no database that knows it"));
+            }
         }
         sync_dir(dir).map_err(|error| OpenError::io(dir, "syncing the store's directory", &error))
     }
 
     /// Opens the files of the store `store`, whose database is folded up to `folded`, and reads what is
-    /// not: the rows, up to where they go, and the log to go on with behind it.
-    pub fn open(dir: &Path, store: Uuid, folded: Mark) -> Result<(Self, Rows, Mark), OpenError> {
+    /// not: the rows, up to where they go, and the log to go on with behind it. It must reach at least to
+    /// the commit `known`.
+    pub fn open(dir: &Path, store: Uuid, folded: Mark, known: u64) -> Result<(Self, Rows, Mark), OpenError> {
         let open = |name: &str| {
             let path = dir.join(name);
             File::options().read(true).write(true).open(&path).map_err(|error| match error.kind() {
@@ -102,6 +111,8 @@ impl Wal {
         let mut newest = 0;
         for (file, name) in files.iter().zip(FILES) {
             let path = dir.join(name);
+            // What a process that was killed had not synced may be read, and is relied on then.
+            file.sync_data().map_err(|error| OpenError::io(&path, "fdatasync", &error))?;
             let bytes = read_whole(file).map_err(|error| OpenError::io(&path, "reading", &error))?;
             let found = Generation::read(&bytes, store, folded);
             let found = found.map_err(|cause| OpenError::damaged(dir, &path, cause))?;
@@ -130,10 +141,22 @@ impl Wal {
             rows.extend(newer);
             mark = Mark { generation, commit: last };
         }
+        if mark.commit < known {
+            let cause = format!(
+                "it ends at commit {}, and commit {known} was on stable storage: it is an older copy or \
+                 lost its end",
+                mark.commit
+            );
+            return Err(OpenError::damaged(dir, &dir.join(FILES[file_of(mark.generation)]), cause));
+        }
+        let mut room = [0, 0];
+        let next = file_of(mark.generation + 1);
+        make_room(&files[next], &mut room[next], 1)
+            .map_err(|error| OpenError::io(&dir.join(FILES[next]), "making room for the log", &error))?;
         let wal = Self {
             dir: dir.to_owned(),
             files,
-            room: [0, 0],
+            room,
             store,
             generation: mark.generation + 1,
             end: 0,
@@ -232,7 +255,9 @@ fn file_of(generation: u64) -> usize {
 }
 
 fn read_whole(file: &File) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let length = file.metadata()?.len();
+    let length = usize::try_from(length).ok().filter(|length| *length <= FILE_BYTES_MAX);
+    let length = length.ok_or_else(|| io::Error::other("it is larger than a log ever is"))?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
@@ -244,7 +269,7 @@ fn make_room(file: &File, room: &mut u64, end: u64) -> io::Result<()> {
         return Ok(());
     }
     let wanted = end.next_multiple_of(GROW_BYTES);
-    match fallocate(file, FallocateFlags::empty(), 0, wanted) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, wanted)) {
         // Where that cannot be done, the file grows as it is written.
         Ok(()) | Err(Errno::OPNOTSUPP) => *room = wanted,
         Err(error) => return Err(error.into()),
@@ -273,7 +298,7 @@ impl Generation {
     /// Reads a file's records; `None` when it has none. Rows are read only of what is not folded.
     fn read(bytes: &[u8], store: Uuid, folded: Mark) -> Result<Option<Self>, String> {
         let (mut found, mut at) = (None::<Self>, 0);
-        while let Some(record) = Record::at(bytes, at, 0) {
+        while let Some(record) = Record::at(bytes, at, |_, _| true) {
             if record.store != store {
                 return Err(format!("it belongs to the store {}, not to {store}", record.store));
             }
@@ -299,8 +324,11 @@ impl Generation {
         // An older generation may have left records behind, which are folded. A newer one was written
         // behind something that was on stable storage then and cannot be read now.
         let least = found.as_ref().map_or(0, |found| found.number).max(folded.generation + 1);
+        let newer = |of: Uuid, generation: u64| {
+            of == store && (least..=folded.generation + NOT_FOLDED_MAX).contains(&generation)
+        };
         for place in (at..bytes.len()).step_by(ALIGN) {
-            if let Some(behind) = Record::at(bytes, place, least).filter(|behind| behind.store == store) {
+            if let Some(behind) = Record::at(bytes, place, newer) {
                 let commit = behind.commit;
                 return Err(format!(
                     "its record at byte {at} cannot be read, and commit {commit} at byte {place} can"
@@ -312,8 +340,9 @@ impl Generation {
 }
 
 impl<'a> Record<'a> {
-    /// The record at this place, if one that is whole begins there, of the generation `least` or a later one.
-    fn at(bytes: &'a [u8], at: usize, least: u64) -> Option<Self> {
+    /// The record at this place, if one that is whole begins there, of a store and a generation that are
+    /// `wanted`.
+    fn at(bytes: &'a [u8], at: usize, wanted: impl Fn(Uuid, u64) -> bool) -> Option<Self> {
         let (head, rest) = bytes.get(at..)?.split_first_chunk::<HEAD_BYTES>()?;
         if head[..4] != MAGIC {
             return None;
@@ -321,12 +350,12 @@ impl<'a> Record<'a> {
         let number =
             |from: usize| head[from..from + 8].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let (length, generation, commit) = (usize::try_from(number(8)).ok()?, number(32), number(40));
-        if generation < least {
+        let store = Uuid::from_slice(&head[16..32]).ok()?;
+        if !wanted(store, generation) {
             return None;
         }
         let rows = rest.get(..length)?;
         let checksum = crc32fast::hash(&bytes[at + CHECKED_FROM..at + HEAD_BYTES + length]);
-        let store = Uuid::from_slice(&head[16..32]).ok()?;
         let is_whole = head[4..8] == checksum.to_be_bytes() && commit > 0;
         is_whole.then_some(Self { store, generation, commit, rows })
     }

@@ -27,7 +27,7 @@ fn append(log: &mut Wal, commit: u64, rows: &Rows) {
 
 /// What the files hold behind `folded`.
 fn read(dir: &Path, folded: Mark) -> Result<(Rows, Mark), String> {
-    Wal::open(dir, STORE, folded).map(|(_, rows, mark)| (rows, mark)).map_err(|error| error.to_string())
+    Wal::open(dir, STORE, folded, 0).map(|(_, rows, mark)| (rows, mark)).map_err(|error| error.to_string())
 }
 
 fn mark(generation: u64, commit: u64) -> Mark {
@@ -38,7 +38,7 @@ fn mark(generation: u64, commit: u64) -> Mark {
 fn two_generations() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     Wal::create(dir.path()).unwrap();
-    let (mut log, rows, end) = Wal::open(dir.path(), STORE, mark(0, 0)).unwrap();
+    let (mut log, rows, end) = Wal::open(dir.path(), STORE, mark(0, 0), 0).unwrap();
     assert_eq!((rows, end), (Rows::new(), mark(0, 0)));
     append(&mut log, 1, &rows_of(&[("a", Some("1")), ("b", Some("1"))]));
     append(&mut log, 2, &rows_of(&[("b", None), ("c", Some(""))]));
@@ -72,7 +72,7 @@ fn what_is_not_folded_reads_back_in_order() {
 #[test]
 fn a_generation_is_written_over_the_one_before_the_last() {
     let dir = two_generations();
-    let (mut log, ..) = Wal::open(dir.path(), STORE, mark(2, 4)).unwrap();
+    let (mut log, ..) = Wal::open(dir.path(), STORE, mark(2, 4), 4).unwrap();
     append(&mut log, 5, &rows_of(&[("e", Some("5"))]));
     let bytes = fs::read(dir.path().join("wal-1")).unwrap();
     assert!(bytes[second(&bytes)..].starts_with(b"swal"), "the first generation's second record is left");
@@ -129,9 +129,13 @@ fn a_generation_that_is_not_there_is_noticed() {
         let error = read(dir.path(), mark(0, 0)).unwrap_err();
         assert!(error.contains("wal-0: refused: it begins with commit 3 of generation 2"), "{error}");
     }
+    let error = Wal::open(dir.path(), STORE, mark(1, 2), 5).map(drop).unwrap_err().to_string();
+    assert!(error.contains("wal-0: refused: it ends at commit 4, and commit 5 was on stable"), "{error}");
+    let error = Wal::create(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("wal-0: refused: it is there, and no database that knows it"), "{error}");
     let error = read(dir.path(), mark(3, 9)).unwrap_err();
     assert!(error.contains("wal-1: refused: it ends at generation 2, and 3 was folded"), "{error}");
-    let error = Wal::open(dir.path(), Uuid::from_u128(8), mark(2, 4)).map(drop).unwrap_err();
+    let error = Wal::open(dir.path(), Uuid::from_u128(8), mark(2, 4), 0).map(drop).unwrap_err();
     assert!(error.to_string().contains("belongs to the store"), "{error}");
 }
 
@@ -214,7 +218,7 @@ fn rows_read_back_wherever_the_folding_is_and_whenever_the_process_dies() {
     SledStore::open(tests::options(dir)).map(drop).unwrap();
     let marker = Marker::read(dir).unwrap().unwrap();
     let (mut part, log) = open::open_folded(dir, 1 << 20, &marker).unwrap();
-    let mut commit = part.folded().unwrap().unwrap().commit;
+    let mut commit = part.folded().unwrap().commit;
     // It may become twice as large while the one before it is folded.
     part.log_to(Front::new(log, 6_000));
     let (mut seeded, mut model) = (Seeded(11), Model::new());
@@ -250,7 +254,7 @@ fn rows_read_back_wherever_the_folding_is_and_whenever_the_process_dies() {
             copy_dir(dir, killed.path());
             let (next, _) = open::open_folded(killed.path(), 1 << 20, &marker).unwrap();
             assert_eq!(sagas(&next), model, "round {round}: after a kill");
-            let folded = next.folded().unwrap().unwrap();
+            let folded = next.folded().unwrap();
             assert_eq!(folded.commit, commit);
         }
     }

@@ -169,6 +169,8 @@ impl Writer {
             self.stage_counters(stage);
             stage.changes.overwrite(frame::seal(&keys::tail(), &self.tail.encode()));
             let took = self.shared.open.apply(self.tail.commit, std::mem::take(&mut stage.changes))?;
+            // The folder may have failed while the batch waited for it.
+            self.shared.failed.get().map_or(Ok(()), |error| Err(error.clone()))?;
             self.shared.figures.synced(took);
             self.shared.figures.commits.fetch_add(1, Ordering::Relaxed);
             self.shared.figures.writes.fetch_add(stage.writes, Ordering::Relaxed);
