@@ -9,6 +9,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, btree_map};
+use std::iter::Fuse;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -323,16 +324,17 @@ enum End {
     Last,
 }
 
-/// An iterator that can be looked ahead in from both ends.
+/// An iterator that can be looked ahead in from both ends. Once it has come to its end it is not asked
+/// again: rows that are folded meanwhile would come out behind those that follow them.
 struct Ends<I: Iterator> {
-    between: I,
+    between: Fuse<I>,
     first: Option<I::Item>,
     last: Option<I::Item>,
 }
 
 impl<I: DoubleEndedIterator> Ends<I> {
     fn new(between: I) -> Self {
-        Self { between, first: None, last: None }
+        Self { between: between.fuse(), first: None, last: None }
     }
 
     fn peek(&mut self, end: End) -> Option<&I::Item> {

@@ -185,6 +185,11 @@ fn some_of<'a>(rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Chan
     changes
 }
 
+/// The same rows taken away, past the log.
+fn without<'a>(rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Changes {
+    some_of(rows.map(|(key, _)| (key, None)))
+}
+
 fn rows(part: &Part, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Model {
     let row =
         |row: ::sled::Result<scan::Stored>| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap();
@@ -262,4 +267,48 @@ fn rows_read_back_wherever_the_folding_is_and_whenever_the_process_dies() {
     part.fold_rest(commit).unwrap();
     assert_eq!(sagas(&part), model);
     assert_eq!(part.db().unwrap().scan_prefix(Family::Saga.prefix()).count(), model.len());
+}
+
+#[test]
+fn rows_that_are_folded_while_they_are_read_come_out_once_and_in_order() {
+    let store = tempfile::tempdir().unwrap();
+    let dir = store.path();
+    SledStore::open(tests::options(dir)).map(drop).unwrap();
+    let marker = Marker::read(dir).unwrap().unwrap();
+    let (mut part, log) = open::open_folded(dir, 1 << 20, &marker).unwrap();
+    let commit = part.folded().unwrap().commit + 1;
+    part.log_to(Front::new(log, 1));
+    let key = |n: u8| vec![Family::Saga as u8, n];
+    let (mut changes, mut counts) = (Changes::default(), RowCounts::default());
+    changes.insert(&mut counts, Family::Saga, (0..20).map(|n| (key(n), vec![n])).collect());
+    part.apply(commit, changes).unwrap();
+    let (rows, mark) = part.front().sealed().unwrap();
+    for fold_at in [0, 1, 7, 19] {
+        let (mut up, mut down) = (part.prefixed(&Family::Saga.prefix()).unwrap(), Vec::new());
+        let mut read = Vec::new();
+        for n in 0..20 {
+            if n == fold_at {
+                part.write(&some_of(rows.iter().take(10))).unwrap();
+            }
+            read.push(up.next().unwrap().unwrap().0.to_vec());
+        }
+        assert!(up.next().is_none() && up.next().is_none(), "folded at {fold_at}");
+        assert_eq!(read, (0..20).map(key).collect::<Vec<_>>(), "folded at {fold_at}");
+        // From the other end, on a database without them again.
+        part.write(&without(rows.iter().take(10))).unwrap();
+        let mut from_above = part.prefixed(&Family::Saga.prefix()).unwrap().rev();
+        for n in 0..20 {
+            if n == fold_at {
+                part.write(&some_of(rows.iter().skip(10))).unwrap();
+            }
+            down.push(from_above.next().unwrap().unwrap().0.to_vec());
+        }
+        assert!(from_above.next().is_none() && from_above.next().is_none(), "folded at {fold_at}");
+        down.reverse();
+        assert_eq!(down, read, "folded at {fold_at}");
+        part.write(&without(rows.iter())).unwrap();
+    }
+    part.fold(rows.iter(), mark).unwrap();
+    part.front().let_go();
+    assert_eq!(part.prefixed(&Family::Saga.prefix()).unwrap().count(), 20);
 }
