@@ -141,6 +141,10 @@ impl Part {
 
     /// Writes a batch past the log, which is one: all of it will be stored, or nothing, and nothing that
     /// is written behind it without it. It is on stable storage behind the next [`Part::sync`].
+    ///
+    /// It waits until the engine has written it. sled lets the one who extends the file wait for a
+    /// truncation that is queued for the threads of its pool, with a lock held that each of them needs to
+    /// finish a write; as many writes on their way as it has threads, seven, and nobody moves again.
     pub fn write(&self, changes: &Changes) -> Result<(), StoreError> {
         self.write_rows(changes.rows.iter().map(|(key, change)| (key.as_slice(), change.value())))
     }
@@ -157,7 +161,10 @@ impl Part {
                 None => batch.remove(key),
             }
         }
-        self.guarded("writing a batch", || db.apply_batch(batch))
+        self.guarded("writing a batch", || {
+            db.apply_batch(batch)?;
+            db.flush().map(drop)
+        })
     }
 
     /// Brings rows of the log into the database, durably, and notes up to where it is folded then. It may
