@@ -36,11 +36,7 @@ impl SagaApi {
         let waiting = self.context.engine.wait(&started.saga.id, wait_for, wait);
         match self.context.until_draining(waiting).await {
             Ok(Some(later)) => later,
-            Ok(None) => started,
-            Err(error) => {
-                tracing::warn!(saga = %started.saga.id, %error, "a client waits no further for its saga");
-                started
-            }
+            Ok(None) | Err(_) => started,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 
 use super::error::OpenError;
 
@@ -22,6 +22,14 @@ pub fn is_low(dir: &Path, low_bytes: u64, was_low: bool) -> Option<bool> {
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mark = if was_low { low_bytes.saturating_mul(AGAIN_PERCENT) / 100 } else { low_bytes };
     Some(free < mark)
+}
+
+/// After a failed sync the kernel may take pages for clean that never reached the device, and show
+/// them to the next process, which would take them for stored. Without them it reads the device.
+pub fn forget_cached(file: &File, path: &Path) {
+    if let Err(error) = fadvise(file, 0, None, Advice::DontNeed) {
+        tracing::warn!(%error, file = %path.display(), "cached pages could not be dropped");
+    }
 }
 
 /// Lays the ballast in when it is not there; without it everything works but the way back from a

@@ -278,9 +278,7 @@ impl Merged {
     pub fn new(base: ::sled::Iter, pending: BTreeMap<IVec, Option<IVec>>) -> Self {
         Self { base: Ends::new(base), pending: Ends::new(pending.into_iter()) }
     }
-}
 
-impl Merged {
     fn next_from(&mut self, end: End) -> Option<::sled::Result<Stored>> {
         loop {
             let Some((key, _)) = self.pending.peek(end) else { return self.base.take(end) };

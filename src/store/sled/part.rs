@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use rustix::fs::{Advice, fadvise};
 
+use super::disk::forget_cached;
 use super::error::{OpenError, panic_text};
 use super::front::{Change, Front, Merged, Pending};
 use super::honest;
@@ -216,7 +216,7 @@ impl Part {
         // The engine's flush syncs too (see `honest.rs`), and cannot say that it failed; this one can.
         let watch = Stopwatch::start();
         if let Err(error) = self.sync_file() {
-            self.forget_cached();
+            forget_cached(&self.sync_handle, &self.data_file());
             return Err(self.failed("fdatasync", &error));
         }
         Ok(watch.elapsed())
@@ -240,14 +240,6 @@ impl Part {
         }
         honest::check()?;
         self.sync_handle.sync_data()
-    }
-
-    /// After a failed sync the kernel may take pages for clean that never reached the device, and show
-    /// them to the next process, which would take them for stored. Without them it reads the device.
-    fn forget_cached(&self) {
-        if let Err(error) = fadvise(&self.sync_handle, 0, None, Advice::DontNeed) {
-            tracing::warn!(%error, file = %self.data_file().display(), "cached pages could not be dropped");
-        }
     }
 
     /// The log, which there is.

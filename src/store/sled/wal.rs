@@ -28,10 +28,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 use uuid::Uuid;
 
+use super::disk::forget_cached;
 use super::error::OpenError;
 use super::marker::sync_dir;
 use crate::clock::Stopwatch;
@@ -241,12 +242,9 @@ impl Wal {
         self.files.iter().map(|file| file.metadata().map_or(0, |meta| meta.len())).sum()
     }
 
-    /// After a failed sync the kernel may take pages for clean that never reached the device, and show
-    /// them to the next process, which would take them for stored. Without them it reads the device.
+    /// What a failed append may have left is not shown to the next process.
     pub fn forget_cached(&self) {
-        if let Err(error) = fadvise(&self.files[file_of(self.generation)], 0, None, Advice::DontNeed) {
-            tracing::warn!(%error, file = %self.path().display(), "cached pages could not be dropped");
-        }
+        forget_cached(&self.files[file_of(self.generation)], &self.path());
     }
 }
 
