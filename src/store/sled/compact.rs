@@ -16,8 +16,6 @@ use super::part::{Changes, Part};
 use super::{HISTORY_DIR, OPEN_DIR};
 use crate::store::StoreError;
 
-/// Rows copied by one batch.
-const COPY_ROWS: usize = 1_000;
 const COPY_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How far a compaction is.
@@ -69,17 +67,18 @@ pub fn compact(dir: &Path, mut progress: impl FnMut(CompactProgress)) -> Result<
 }
 
 fn copy(old: &Part, new: &Part, mut progress: impl FnMut(u64)) -> Result<u64, StoreError> {
-    let (mut copied, mut batch) = (0, Vec::new());
+    let (mut copied, mut batch) = (0, Changes::default());
     for row in old.db()?.iter() {
         let (key, value) = row.map_err(|error| old.read_error(&error))?;
         crate::store::codec::frame::open(&key, &value).map_err(|cause| old.damaged(&key, &cause))?;
-        batch.push((key.to_vec(), value.to_vec()));
-        if batch.len() >= COPY_ROWS {
-            copied += write(new, &mut batch)?;
+        batch.overwrite(vec![(key.to_vec(), value.to_vec())]);
+        copied += 1;
+        if batch.is_full() {
+            new.write(&std::mem::take(&mut batch))?;
             progress(copied);
         }
     }
-    copied += write(new, &mut batch)?;
+    new.store(&batch)?;
     let found = new.db()?.len() as u64;
     if found != copied || copied == 0 {
         let what = new.data_file().display().to_string();
@@ -87,17 +86,6 @@ fn copy(old: &Part, new: &Part, mut progress: impl FnMut(u64)) -> Result<u64, St
         return Err(StoreError::Damaged { what, cause });
     }
     Ok(copied)
-}
-
-fn write(new: &Part, batch: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Result<u64, StoreError> {
-    let rows = std::mem::take(batch);
-    let count = rows.len() as u64;
-    if count > 0 {
-        let mut changes = Changes::default();
-        changes.overwrite(rows);
-        new.store(&changes)?;
-    }
-    Ok(count)
 }
 
 fn swap(dir: &Path, name: &str) -> std::io::Result<()> {

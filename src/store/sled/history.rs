@@ -7,7 +7,7 @@ use super::live::Entry;
 use super::part::{Changes, Part};
 use super::read::{Past, past};
 use super::records::{Record, RowCounts, Tail, decode_identity};
-use super::writer::{Condemned, Moved};
+use super::writer::Condemned;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::store::checks::damaged_saga;
 use crate::store::codec::CodecError;
@@ -49,11 +49,11 @@ pub fn check_history(
     // Each ended saga is here, or still whole in the open database, or being deleted.
     let mut not_here = 0;
     for id in &findings.ended {
-        not_here += u64::from(past(part, id)?.is_none());
+        not_here += u64::from(!is_known(part, id)?);
     }
     let mut condemned = 0;
     for id in &findings.deleting {
-        condemned += u64::from(past(part, id)?.is_some());
+        condemned += u64::from(is_known(part, id)?);
     }
     let here = tail.rows.of(Family::Ended);
     if here + not_here != findings.ended_count + condemned {
@@ -90,28 +90,25 @@ fn count_rows(part: &Part, tail: &Tail) -> Result<(), StoreError> {
     }
 }
 
-/// Takes an ended saga into a batch for the history, from its rows as they lie in the open
-/// database. `before` is what the history has of it already.
-pub fn add_saga(
-    id: &SagaId,
-    rows: Vec<Row>,
+/// A saga in the history that is there with all of its rows: its indexes came with the last of them, and
+/// until then it is known to the open database alone.
+pub fn known_in(history: &Part, id: &SagaId) -> Result<Option<Summary>, StoreError> {
+    if is_known(history, id)? { Ok(past(history, id)?.map(|past| past.summary)) } else { Ok(None) }
+}
+
+/// Whether the history has all of a saga.
+pub fn is_known(history: &Part, id: &SagaId) -> Result<bool, StoreError> {
+    Ok(history.record(&keys::known(id))?.is_some())
+}
+
+/// Takes the indexes of a saga into a batch for the history. `before` is what the history has of it already.
+pub fn add_indexes(
+    summary: &Summary,
     before: Option<&Summary>,
     changes: &mut Changes,
     counts: &mut RowCounts,
-) -> Result<Moved, StoreError> {
-    let summary = last_summary(&rows).map_err(|cause| damaged_saga(id, cause.to_string()))?;
-    let moved =
-        Moved { id: id.clone(), seq: summary.seq, rows: rows.iter().map(|row| row.0.clone()).collect() };
-    let known = before.map_or(0, |before| before.seq);
-    for row in rows {
-        let (_, first_seq) = keys::parse_saga(&row.0).ok_or_else(|| damaged_saga(id, "a malformed key"))?;
-        if first_seq <= known {
-            changes.overwrite(vec![row]);
-        } else {
-            changes.insert(counts, Family::Saga, vec![row]);
-        }
-    }
-    let indexes = indexes_of(&summary);
+) {
+    let indexes = indexes_of(summary);
     let old = before.map(indexes_of).unwrap_or_default();
     for (family, key, _) in old.iter().filter(|index| !indexes.contains(index)) {
         changes.remove(counts, *family, frame::part_key(key, 0));
@@ -119,7 +116,6 @@ pub fn add_saga(
     for (family, key, content) in indexes.into_iter().filter(|index| !old.contains(index)) {
         changes.insert(counts, family, frame::seal(&key, &content));
     }
-    Ok(moved)
 }
 
 /// The rows by which a saga in the history is found: family, key and content.
@@ -135,13 +131,16 @@ pub fn indexes_of(summary: &Summary) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
 }
 
 /// What the last of a saga's records says; the rows begin with a record's first and are checked.
-fn last_summary(rows: &[Row]) -> Result<Summary, CodecError> {
-    let (mut joiner, mut last) = (Joiner::default(), None);
-    for (key, value) in rows {
-        last = joiner.push(key, value)?.or(last);
-    }
-    joiner.finish()?;
-    Record::parse(&last.unwrap_or_default())?.summary()
+pub fn last_summary(id: &SagaId, rows: &[Row]) -> Result<Summary, StoreError> {
+    let read = || -> Result<Summary, CodecError> {
+        let (mut joiner, mut last) = (Joiner::default(), None);
+        for (key, value) in rows {
+            last = joiner.push(key, value)?.or(last);
+        }
+        joiner.finish()?;
+        Record::parse(&last.unwrap_or_default())?.summary()
+    };
+    read().map_err(|cause| damaged_saga(id, cause.to_string()))
 }
 
 /// All rows of a saga in the open database, up to its entry's last fact.

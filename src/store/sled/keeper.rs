@@ -1,9 +1,9 @@
 //! The housekeeping thread: calls up the sagas of a large store, opens the history, moves ended sagas
 //! there, deletes old ones, renews the marker and watches the disk. It alone writes the history.
 //!
-//! A move is: copy the saga's rows into the history, sync there, and only then have the writer take
-//! them out of the open database. It may stop anywhere and be done again. The writer hands over the
-//! rows of what ends; they are read back only after a start and when they are too many. There is no
+//! A move is: copy the saga's rows into the history, in as many batches as they need, with its indexes in
+//! the last; sync there, and only then have the writer take them out of the open database. It may stop
+//! anywhere and be done again. The writer hands over the rows of what ends; they are read back only after a start and when they are too many. There is no
 //! hurry: the longer ended sagas wait for each other, the less a sync costs each. A deletion is: the
 //! writer notes durably whom it concerns and adjusts the counters, the rows go, the writer forgets
 //! the note; what was noted when the daemon died is deleted at the next start.
@@ -21,17 +21,17 @@ use super::census::open_count;
 use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
 use super::fresh::is_above;
-use super::history::{add_saga, check_history, delete_saga, oldest, rows_of};
+use super::history::{add_indexes, check_history, delete_saga, known_in, last_summary, oldest, rows_of};
+use super::keys::{self, Family};
 use super::live::{Entry, Live};
 use super::marker::Marker;
 use super::open::called_up;
 use super::part::{Changes, Part};
-use super::read::past;
 use super::records::Tail;
 use super::roll::{Meanwhile, Written};
 use super::shared::{Ended, Retention, Shared, Work};
 use super::writer::{Moved, Request};
-use super::{HISTORY_DIR, SledOptions, is_small_history, keys};
+use super::{HISTORY_DIR, SledOptions, is_small_history};
 use crate::clock::Stopwatch;
 use crate::saga::ids::{SagaId, Timestamp};
 use crate::store::StoreError;
@@ -40,11 +40,8 @@ use crate::store::packed::PackedId;
 
 /// So many ended sagas wake the keeper at once; fewer wait a little for company.
 pub const MOVE_URGENT_SAGAS: usize = 1_024;
-/// Sagas moved or deleted by one batch: the engine lets nobody write, in either database, while it
-/// takes a batch in.
-const MOVE_SAGAS_MAX: usize = 64;
-/// Bytes after which a batch of moves takes nothing further.
-const MOVE_BYTES_MAX: u64 = 1024 * 1024;
+/// Sagas that are condemned at once.
+const CONDEMNED_MAX: usize = 64;
 /// How long an ended saga may wait for others to be moved with.
 const MOVE_DELAY: Duration = Duration::from_secs(1);
 /// The marker is renewed, and the disk looked at, no more often.
@@ -282,7 +279,7 @@ impl Keeper {
     ) -> Result<usize, StoreError> {
         let mut deleted = 0;
         while deleted < limit {
-            let most = MOVE_SAGAS_MAX.min(limit - deleted);
+            let most = CONDEMNED_MAX.min(limit - deleted);
             let candidates = oldest(history, ended_before, most)?;
             let condemned = self.ask(|reply| Request::Condemn { sagas: candidates, reply })?;
             if condemned.is_empty() {
@@ -297,7 +294,7 @@ impl Keeper {
     /// Moves ended sagas: some batches, one sync behind the last of them.
     fn move_all(&mut self, history: &Part, ended: BTreeMap<SagaId, Ended>) -> Result<(), StoreError> {
         let mut sagas: Vec<Moved> = Vec::with_capacity(ended.len());
-        let (mut changes, mut in_batch, mut bytes) = (Changes::default(), 0, 0);
+        let mut changes = Changes::default();
         for (id, saga) in ended {
             let live = self.shared.live.read();
             let entry = live.get(&id).filter(|_| live.damage(&id).is_none());
@@ -305,24 +302,23 @@ impl Keeper {
             let Some(entry) = entry.filter(|entry| entry.status.is_terminal()) else { continue };
             match self.move_one(history, saga, &entry, &mut changes) {
                 Ok(moved) => sagas.push(moved),
+                Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => tracing::error!(saga = %id, %error, "an ended saga stays where it is"),
             }
-            (in_batch, bytes) = (in_batch + 1, bytes + entry.bytes);
-            if in_batch >= MOVE_SAGAS_MAX || bytes >= MOVE_BYTES_MAX {
-                self.write_history(history, std::mem::take(&mut changes))?;
-                (in_batch, bytes) = (0, 0);
-            }
+        }
+        if !changes.is_empty() {
+            self.write_history(history, changes)?;
         }
         if sagas.is_empty() {
             return Ok(());
         }
-        self.write_history(history, changes)?;
         self.sync_history(history)?;
         self.unsettled = true;
         let moved = Request::Moved { sagas, history_commit: self.tail.commit };
         self.requests.blocking_send(moved).map_err(|_| self.shared.unanswered())
     }
 
+    /// Writes the rows of one saga, all but what is left in `changes`.
     fn move_one(
         &mut self,
         history: &Part,
@@ -331,13 +327,27 @@ impl Keeper {
         changes: &mut Changes,
     ) -> Result<Moved, StoreError> {
         let Ended { id, seq, rows } = saga;
-        let counts = &mut self.tail.rows;
-        if let Some(rows) = rows.filter(|_| seq == entry.seq) {
-            return add_saga(&id, rows, None, changes, counts);
+        let at_hand = rows.filter(|_| seq == entry.seq);
+        let is_first = at_hand.is_some();
+        let rows = at_hand.map_or_else(|| rows_of(&self.shared.open, &id, entry), Ok)?;
+        let before = if is_first { None } else { known_in(history, &id)? };
+        let summary = last_summary(&id, &rows)?;
+        let keys = rows.iter().map(|row| row.0.clone()).collect();
+        for row in rows {
+            // A move that came to a stop may have left some of them.
+            let stored = if is_first { None } else { history.get(&row.0)? };
+            match stored {
+                Some(stored) if *stored == row.1 => {}
+                Some(_) => changes.overwrite(vec![row]),
+                None => changes.insert(&mut self.tail.rows, Family::Saga, vec![row]),
+            }
+            // A saga that is found there already must not be found half changed.
+            if changes.is_full() && before.is_none() {
+                self.write_history(history, std::mem::take(changes))?;
+            }
         }
-        let rows = rows_of(&self.shared.open, &id, entry)?;
-        let before = past(history, &id)?.map(|past| past.summary);
-        add_saga(&id, rows, before.as_ref(), changes, counts)
+        add_indexes(&summary, before.as_ref(), changes, &mut self.tail.rows);
+        Ok(Moved { id, seq: summary.seq, rows: keys })
     }
 
     /// Has the rows of all moved sagas taken out of the open database.
@@ -350,15 +360,22 @@ impl Keeper {
     /// stays condemned.
     fn delete(&mut self, history: &Part, mut sagas: Vec<SagaId>) -> Result<(), StoreError> {
         let mut changes = Changes::default();
+        let mut written = Ok(());
         sagas.retain(|id| {
             let deleted = delete_saga(history, id, &mut changes, &mut self.tail.rows);
             if let Err(error) = &deleted {
                 tracing::error!(saga = %id, %error, "an ended saga could not be deleted");
             }
+            if changes.is_full() && written.is_ok() {
+                written = self.write_history(history, std::mem::take(&mut changes));
+            }
             deleted.is_ok()
         });
+        written?;
         if !changes.is_empty() {
             self.write_history(history, changes)?;
+        }
+        if !sagas.is_empty() {
             self.sync_history(history)?;
         }
         let history_commit = self.tail.commit;

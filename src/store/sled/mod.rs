@@ -60,6 +60,8 @@ mod damage_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod move_tests;
+#[cfg(test)]
 mod roll_tests;
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// The background flusher also collects garbage: it stays on.
 const FLUSH_EVERY_MS: u64 = 500;
-/// Rows folded by one batch: the engine lets nobody write, in either database, while it takes a batch in.
-const FOLD_ROWS: usize = 64;
+/// Bytes of rows after which a batch for the engine takes nothing further, and so many rows. It lets nobody
+/// write, in either database, while it takes a batch in; and see [`Part::write`].
+pub const BATCH_BYTES_MAX: usize = 128 * 1024;
+const BATCH_ROWS_MAX: usize = 512;
 
 /// One database.
 #[derive(Debug)]
@@ -144,7 +146,8 @@ impl Part {
     ///
     /// It waits until the engine has written it. sled lets the one who extends the file wait for a
     /// truncation that is queued for the threads of its pool, with a lock held that each of them needs to
-    /// finish a write; as many writes on their way as it has threads, seven, and nobody moves again.
+    /// finish a write; as many writes on their way as it has threads, seven, and nobody moves again. A write
+    /// is half a megabyte: a batch of [`BATCH_BYTES_MAX`] is at most a few of them.
     pub fn write(&self, changes: &Changes) -> Result<(), StoreError> {
         self.write_rows(changes.rows.iter().map(|(key, change)| (key.as_slice(), change.value())))
     }
@@ -174,10 +177,16 @@ impl Part {
         rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
         mark: Mark,
     ) -> Result<(), StoreError> {
-        let mut rows = rows.peekable();
-        while rows.peek().is_some() {
-            self.write_rows(rows.by_ref().take(FOLD_ROWS))?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for (key, value) in rows {
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            batch.push((key, value));
+            if bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_ROWS_MAX {
+                self.write_rows(batch.drain(..))?;
+                bytes = 0;
+            }
         }
+        self.write_rows(batch.into_iter())?;
         self.sync()?;
         let mut changes = Changes::default();
         changes.overwrite(frame::seal(&super::keys::folded(), &encode_mark(mark)));
@@ -391,6 +400,8 @@ fn log_failed(front: &Front, cause: &impl std::fmt::Display) -> StoreError {
 #[derive(Debug, Default)]
 pub struct Changes {
     rows: Vec<(Vec<u8>, Change)>,
+    /// Of keys and values.
+    bytes: usize,
 }
 
 impl Changes {
@@ -399,10 +410,22 @@ impl Changes {
         self.rows.is_empty()
     }
 
+    /// Whether one batch should take nothing further.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES_MAX || self.rows.len() >= BATCH_ROWS_MAX
+    }
+
+    fn push(&mut self, key: Vec<u8>, change: Change) {
+        self.bytes += key.len() + change.value().map_or(0, <[u8]>::len);
+        self.rows.push((key, change));
+    }
+
     /// Puts rows that are new.
     pub fn insert(&mut self, counts: &mut RowCounts, family: Family, rows: Vec<Row>) {
         counts.add(family, rows.len());
-        self.rows.extend(rows.into_iter().map(|(key, value)| (key, Change::New(value))));
+        for (key, value) in rows {
+            self.push(key, Change::New(value));
+        }
     }
 
     /// Puts a record in place of one with `old_parts` rows.
@@ -425,13 +448,15 @@ impl Changes {
 
     /// Puts rows whether they are there or not; for rows that are not counted.
     pub fn overwrite(&mut self, rows: Vec<Row>) {
-        self.rows.extend(rows.into_iter().map(|(key, value)| (key, Change::Put(value))));
+        for (key, value) in rows {
+            self.push(key, Change::Put(value));
+        }
     }
 
     /// Takes a row away that is there.
     pub fn remove(&mut self, counts: &mut RowCounts, family: Family, key: Vec<u8>) {
         counts.take(family, 1);
-        self.rows.push((key, Change::Remove));
+        self.push(key, Change::Remove);
     }
 
     /// Takes a whole record away.
