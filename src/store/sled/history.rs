@@ -1,6 +1,5 @@
 //! What is done to the history's rows.
 
-use super::HISTORY_EAGER_BYTES;
 use super::keeper::Findings;
 use super::keys::{self, Family};
 use super::live::Entry;
@@ -40,9 +39,6 @@ pub fn check_history(
             tail.commit
         )));
     }
-    if part.disk_bytes() <= HISTORY_EAGER_BYTES {
-        count_rows(part, &tail)?;
-    }
     if findings.unsure {
         return Ok(tail);
     }
@@ -66,7 +62,7 @@ pub fn check_history(
 }
 
 /// Whether all rows are there that were written.
-fn count_rows(part: &Part, tail: &Tail) -> Result<(), StoreError> {
+pub fn count_rows(part: &Part, tail: &Tail) -> Result<(), StoreError> {
     let mut rows = RowCounts::default();
     for row in part.db()?.iter().keys() {
         let key = row.map_err(|error| part.read_error(&error))?;

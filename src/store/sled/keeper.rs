@@ -21,7 +21,9 @@ use super::census::open_count;
 use super::disk::{is_low, lay_ballast, with_ballast};
 use super::error::panic_text;
 use super::fresh::is_above;
-use super::history::{add_indexes, check_history, delete_saga, known_in, last_summary, oldest, rows_of};
+use super::history::{
+    add_indexes, check_history, count_rows, delete_saga, known_in, last_summary, oldest, rows_of,
+};
 use super::keys::{self, Family};
 use super::live::{Entry, Live};
 use super::marker::Marker;
@@ -44,6 +46,8 @@ pub const MOVE_URGENT_SAGAS: usize = 1_024;
 const CONDEMNED_MAX: usize = 64;
 /// How long an ended saga may wait for others to be moved with.
 const MOVE_DELAY: Duration = Duration::from_secs(1);
+/// How long a large history that nobody wants yet is left alone, so that open sagas go on first.
+const HISTORY_DELAY: Duration = Duration::from_secs(1);
 /// The marker is renewed, and the disk looked at, no more often.
 const MARKER_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -111,6 +115,11 @@ fn is_fatal(error: &StoreError) -> bool {
     matches!(error, StoreError::SyncFailed { .. })
 }
 
+/// Whether there is something to do that does not wait.
+fn is_urgent(work: &Work) -> bool {
+    work.stop || !work.retention.is_empty() || work.ended.len() >= MOVE_URGENT_SAGAS
+}
+
 impl Keeper {
     /// Works until it is told to stop.
     pub fn run(mut self) {
@@ -126,11 +135,12 @@ impl Keeper {
         let is_called = called.is_ok();
         self.shared.sagas_known.send_replace(is_called);
         let opened = called.and_then(|()| {
+            self.await_wish();
             let opened = catch_unwind(AssertUnwindSafe(|| self.open_history()));
             opened.unwrap_or_else(|panic| Err(self.history_error(panic_text(&*panic))))
         });
         if let Err(error) = &opened {
-            if !is_called || (is_late && is_small_history(&self.shared.dir)) {
+            if !is_called || (is_late && is_small_history(&self.options)) {
                 self.fail_late(error);
             } else {
                 tracing::error!(%error, "the history is refused; ended sagas cannot be read");
@@ -141,6 +151,18 @@ impl Keeper {
         self.shared.sagas_known.send_replace(true);
         self.shared.history_known.send_replace(true);
         is_called
+    }
+
+    /// Waits until the history is wanted.
+    fn await_wish(&self) {
+        if is_small_history(&self.options) {
+            return;
+        }
+        let (queue, waiting) = (&self.shared.queue, Stopwatch::start());
+        let mut work = queue.work.lock();
+        while !work.history_wanted && !is_urgent(&work) && waiting.elapsed() < HISTORY_DELAY {
+            queue.wake.wait_for(&mut work, HISTORY_DELAY.saturating_sub(waiting.elapsed()));
+        }
     }
 
     fn keep_house(&mut self) {
@@ -214,6 +236,9 @@ impl Keeper {
         let marked = self.findings.marker.as_ref().map_or(0, |marker| marker.history_commit);
         let relied_on = self.shared.live.read().history_commit.max(marked);
         self.tail = check_history(&part, &self.shared.identity, relied_on, &self.findings)?;
+        if is_small_history(&self.options) {
+            count_rows(&part, &self.tail)?;
+        }
         let ended = self.shared.live.read().ended();
         self.shared.queue.ended(ended.into_iter().map(Ended::unread), 1);
         Ok(part)
@@ -223,9 +248,7 @@ impl Keeper {
     fn next_work(&self) -> Option<Work> {
         let queue = &self.shared.queue;
         let mut work = queue.work.lock();
-        let urgent =
-            |work: &Work| work.stop || !work.retention.is_empty() || work.ended.len() >= MOVE_URGENT_SAGAS;
-        if !urgent(&work) {
+        if !is_urgent(&work) {
             let wait = if work.ended.is_empty() { MARKER_INTERVAL } else { MOVE_DELAY };
             queue.wake.wait_for(&mut work, wait);
         }

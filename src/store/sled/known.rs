@@ -1,7 +1,7 @@
 //! What is known of a store that was just opened, and waiting for the rest without holding a thread.
 //!
-//! A large store answers before all of it is read: the keeper calls up the open sagas and opens the
-//! history meanwhile. An id that is surely new needs neither.
+//! A large store answers before all of it is read: the keeper calls up the open sagas meanwhile, and opens
+//! the history when it is wanted, or a moment later. An id that is surely new needs neither.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,6 +29,7 @@ impl Shared {
     /// Waits until the history is open or refused; then all open sagas are known too.
     pub async fn until_history_known(&self) {
         if self.history.get().is_none() {
+            self.want_history();
             become_true(&self.history_known).await;
         }
     }

@@ -70,7 +70,7 @@ mod wal_tests;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -113,9 +113,6 @@ use writer::{REQUESTS_MAX, Request, Writer};
 
 const OPEN_DIR: &str = "open";
 const HISTORY_DIR: &str = "history";
-/// A history up to this size is opened before the store answers, so that damage is refused at the
-/// start; a larger one is opened in the background, and its rows are not counted then.
-const HISTORY_EAGER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where the store lies and what it may use.
 #[derive(Debug, Clone)]
@@ -140,6 +137,9 @@ pub struct SledOptions {
     /// damage is refused at the start; more are read in the background, and meanwhile what concerns
     /// them waits. New sagas need not.
     pub roll_ahead_rows: u64,
+    /// A history of so many bytes, and fewer, is opened and its rows are counted before the store is opened,
+    /// for the same reason. A larger one is opened when it is wanted, or a moment later, and not counted.
+    pub history_ahead_bytes: u64,
     /// Keeps those from being read for as long as it is locked.
     #[cfg(test)]
     pub(crate) hold_roll: Option<Arc<tokio::sync::Mutex<()>>>,
@@ -201,6 +201,7 @@ impl SledOptions {
             wal_bytes: 16 * MIB,
             saga_bytes_max: SAGA_BYTES_MAX,
             roll_ahead_rows: 100_000,
+            history_ahead_bytes: 64 * 1024 * 1024,
             #[cfg(test)]
             hold_roll: None,
             on_sync: None,
@@ -268,7 +269,7 @@ impl SledStore {
             moved: Vec::new(),
         };
         let (dir, saga_bytes_max) = (options.dir.clone(), options.saga_bytes_max);
-        let is_whole = opened.uncalled.is_none();
+        let waits_for_history = opened.uncalled.is_none() && is_small_history(&options);
         let keeper = Keeper {
             shared: Arc::clone(&shared),
             requests: requests.clone(),
@@ -285,7 +286,7 @@ impl SledStore {
         let keeper = tasks::thread("store-keeper", || keeper.run()).map_err(spawn_error)?;
         let running = Arc::new(Mutex::new(Some(Running { writer, keeper, folder, lock: opened.lock })));
         let store = Self { shared, requests, running, saga_bytes_max };
-        if is_whole && is_small_history(&store.shared.dir) {
+        if waits_for_history {
             let file = store.shared.dir.join(HISTORY_DIR).join(part::DATA_FILE);
             let history = store.shared.history().map(drop);
             history.map_err(|error| OpenError::damaged(&store.shared.dir, &file, error.to_string()))?;
@@ -361,10 +362,10 @@ impl SledStore {
     }
 }
 
-/// Whether the history of the store in this directory is checked before the store answers.
-fn is_small_history(dir: &Path) -> bool {
-    let file = dir.join(HISTORY_DIR).join(part::DATA_FILE);
-    std::fs::metadata(file).map_or(0, |meta| meta.len()) <= HISTORY_EAGER_BYTES
+/// Whether the history is opened and counted before the store answers.
+fn is_small_history(options: &SledOptions) -> bool {
+    let file = options.dir.join(HISTORY_DIR).join(part::DATA_FILE);
+    std::fs::metadata(file).map_or(0, |meta| meta.len()) <= options.history_ahead_bytes
 }
 
 /// Ends the threads, folds the rest of the log, writes the last marker and lets go of the files.

@@ -50,7 +50,8 @@ pub fn open(options: &SledOptions) -> Result<Opened, OpenError> {
         Some(marker) => marker,
         None => create(options)?,
     };
-    let (mut part, log) = with_ballast(dir, || open_folded(dir, options.cache_bytes, &marker))?;
+    let (mut part, mut log) = with_ballast(dir, || open_folded(dir, options.cache_bytes, &marker))?;
+    log.reserve(options.wal_bytes);
     let (identity, mut census, called) = read_checked(options, &part, &marker)?;
     let written = census.written();
     let open_sagas = written.open;

@@ -1,4 +1,4 @@
-//! A store that answers before its open sagas are called up.
+//! A store that answers before its open sagas are called up and its history is open.
 
 use std::future::Future;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::store::{LockWrite, SagaWrite};
 struct Behind(OnDisk);
 
 fn behind(dir: &Path) -> SledOptions {
-    SledOptions { roll_ahead_rows: 0, ..options(dir) }
+    SledOptions { roll_ahead_rows: 0, history_ahead_bytes: 0, ..options(dir) }
 }
 
 impl Bench for Behind {
@@ -172,12 +172,13 @@ async fn a_damaged_history_ends_the_store_too() {
     part.close();
     let (tell, heard) = std::sync::mpsc::channel();
     let on_failure = Some(FailureObserver::new(move |error| tell.send(error.to_string()).unwrap()));
-    let store = SledStore::open(SledOptions { on_failure, ..behind(dir.path()) }).unwrap();
+    let behind = || SledOptions { roll_ahead_rows: 0, ..options(dir.path()) };
+    let store = SledStore::open(SledOptions { on_failure, ..behind() }).unwrap();
     let error = store.load(&id("never")).await.unwrap_err();
     assert!(error.to_string().contains("the sentinel is not there"), "{error}");
     assert_eq!(heard.recv().unwrap(), error.to_string());
     drop(store);
-    assert!(SledStore::open(behind(dir.path())).is_err());
+    assert!(SledStore::open(behind()).is_err());
 }
 
 #[tokio::test]
@@ -196,4 +197,24 @@ async fn a_store_can_be_closed_before_its_sagas_are_known() {
     assert!(matches!(asked.await, Err(StoreError::Closed)));
     let bench = bench.reopen().await;
     assert_eq!(bench.store().stats().open_sagas, 4);
+}
+
+#[tokio::test]
+async fn a_large_history_that_is_refused_keeps_nobody_else_waiting() {
+    let bench = Behind::create().await;
+    commit(&bench, &[start("ended", 4)]).await;
+    commit(&bench, &[end(&start("ended", 4))]).await;
+    // Behind this it is moved.
+    bench.store().delete_ended(Timestamp(0), 1).await.unwrap();
+    bench.store().close().await.unwrap();
+    let dir = bench.0.dir;
+    let history = part::Part::open(dir.path(), HISTORY_DIR, 1 << 20).unwrap();
+    history.db().unwrap().remove(part_key(&keys::sentinel(), 0)).unwrap().unwrap();
+    history.close();
+    let bench = Behind(OnDisk { store: SledStore::open(behind(dir.path())).unwrap(), dir });
+    commit(&bench, &[start(NEW, 9)]).await;
+    assert_eq!(bench.store().load(&id(NEW)).await.unwrap().unwrap().facts.len(), 1);
+    let error = bench.store().load(&id("ended")).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("the sentinel is not there"), "{error}");
+    commit(&bench, &[step(&start(NEW, 9))]).await;
 }

@@ -74,8 +74,17 @@ impl Shared {
         });
     }
 
+    /// Somebody waits for the history.
+    pub fn want_history(&self) {
+        if self.history.get().is_none() {
+            self.queue.work.lock().history_wanted = true;
+            self.queue.wake.notify_one();
+        }
+    }
+
     /// The history; waits until it is open. Never called on an async thread before it is.
     pub fn history(&self) -> Result<&Part, StoreError> {
+        self.want_history();
         self.history.wait().as_ref().map_err(Clone::clone)
     }
 }
@@ -128,6 +137,8 @@ pub struct Work {
     ended_bytes: usize,
     /// Each of them has a caller that waits.
     pub retention: VecDeque<Retention>,
+    /// Somebody waits for the history to be opened.
+    pub history_wanted: bool,
     pub stop: bool,
     /// The keeper has ended and takes nothing any more.
     pub over: bool,

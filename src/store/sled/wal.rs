@@ -185,6 +185,16 @@ impl Wal {
         Ok(watch.elapsed())
     }
 
+    /// Sets room aside for generations of so many bytes, so that the files do not grow while there is no more
+    /// in them. A disk that has none left has none for the log later.
+    pub fn reserve(&mut self, bytes: u64) {
+        for (file, room) in self.files.iter().zip(&mut self.room) {
+            if let Err(error) = make_room(file, room, bytes) {
+                tracing::warn!(%error, dir = %self.dir.display(), "no room could be set aside for the log");
+            }
+        }
+    }
+
     fn encode<'a>(
         &mut self,
         commit: u64,
