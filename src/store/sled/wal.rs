@@ -43,6 +43,10 @@ const MAGIC: [u8; 4] = *b"swal";
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8 + 8;
 /// Where the checksum begins to count.
 const CHECKED_FROM: usize = 8;
+/// Where a record's head has these.
+const ROWS_LENGTH_AT: usize = 8;
+const GENERATION_AT: usize = 32;
+const COMMIT_AT: usize = 40;
 const ALIGN: usize = 8;
 /// Generations that may not be folded: the sealed one, and the one that is written.
 const NOT_FOLDED_MAX: u64 = 2;
@@ -73,6 +77,8 @@ pub struct Wal {
     files: [File; 2],
     /// Bytes that each file has room for.
     room: [u64; 2],
+    /// Bytes that are set aside for each, and kept when a new generation begins in it.
+    reserved: u64,
     store: Uuid,
     generation: u64,
     /// Where the next record goes.
@@ -114,9 +120,13 @@ impl Wal {
             let path = dir.join(name);
             // What a process that was killed had not synced may be read, and is relied on then.
             file.sync_data().map_err(|error| OpenError::io(&path, "fdatasync", &error))?;
-            let bytes = read_whole(file).map_err(|error| OpenError::io(&path, "reading", &error))?;
-            let found = Generation::read(&bytes, store, folded);
-            let found = found.map_err(|cause| OpenError::damaged(dir, &path, cause))?;
+            let failed = |error| OpenError::io(&path, "reading", &error);
+            let first = read_first(file).map_err(failed)?;
+            let found = match Generation::folded(&first, store, folded) {
+                Some(found) => Some(found),
+                None => Generation::read(&read_whole(file).map_err(failed)?, store, folded)
+                    .map_err(|cause| OpenError::damaged(dir, &path, cause))?,
+            };
             newest = newest.max(found.as_ref().map_or(0, |found| found.number));
             generations.extend(found.filter(|found| found.number > folded.generation).map(|f| (f, path)));
         }
@@ -158,6 +168,7 @@ impl Wal {
             dir: dir.to_owned(),
             files,
             room,
+            reserved: 0,
             store,
             generation: mark.generation + 1,
             end: 0,
@@ -188,10 +199,27 @@ impl Wal {
     /// Sets room aside for generations of so many bytes, so that the files do not grow while there is no more
     /// in them. A disk that has none left has none for the log later.
     pub fn reserve(&mut self, bytes: u64) {
+        self.reserved = bytes.next_multiple_of(GROW_BYTES);
+        self.give_back();
         for (file, room) in self.files.iter().zip(&mut self.room) {
-            if let Err(error) = make_room(file, room, bytes) {
+            if let Err(error) = make_room(file, room, self.reserved) {
                 tracing::warn!(%error, dir = %self.dir.display(), "no room could be set aside for the log");
             }
+        }
+    }
+
+    /// Gives back what the file of a generation that has just begun has beyond what is set aside.
+    fn give_back(&mut self) {
+        let file = file_of(self.generation);
+        let shorten = || -> io::Result<()> {
+            if self.files[file].metadata()?.len() > self.reserved + GROW_BYTES {
+                self.files[file].set_len(self.reserved)?;
+            }
+            Ok(())
+        };
+        match shorten() {
+            Ok(()) => self.room[file] = self.room[file].min(self.reserved),
+            Err(error) => tracing::warn!(%error, path = %self.path().display(), "the log stays so long"),
         }
     }
 
@@ -240,6 +268,7 @@ impl Wal {
     pub fn turn(&mut self) {
         self.generation += 1;
         self.end = 0;
+        self.give_back();
     }
 
     /// The file that is being written.
@@ -262,13 +291,32 @@ fn file_of(generation: u64) -> usize {
     usize::from(generation & 1 == 1)
 }
 
-fn read_whole(file: &File) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    let length = usize::try_from(length).ok().filter(|length| *length <= FILE_BYTES_MAX);
-    let length = length.ok_or_else(|| io::Error::other("it is larger than a log ever is"))?;
-    let mut bytes = vec![0; length];
+fn length_of(file: &File) -> io::Result<usize> {
+    let length = usize::try_from(file.metadata()?.len()).ok().filter(|length| *length <= FILE_BYTES_MAX);
+    length.ok_or_else(|| io::Error::other("it is larger than a log ever is"))
+}
+
+fn read_up_to(file: &File, end: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; end];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+fn read_whole(file: &File) -> io::Result<Vec<u8>> {
+    read_up_to(file, length_of(file)?)
+}
+
+/// As much as the first record says that it has.
+fn read_first(file: &File) -> io::Result<Vec<u8>> {
+    let length = length_of(file)?;
+    let head = read_up_to(file, length.min(HEAD_BYTES))?;
+    let rows = number(&head, ROWS_LENGTH_AT).and_then(|rows| usize::try_from(rows).ok()).unwrap_or(0);
+    read_up_to(file, length.min(HEAD_BYTES.saturating_add(rows)))
+}
+
+/// The number in a record's head.
+fn number(head: &[u8], at: usize) -> Option<u64> {
+    head.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Has the file system set room aside up to `end`.
@@ -303,6 +351,14 @@ struct Record<'a> {
 }
 
 impl Generation {
+    /// The generation that a file begins with, if it is folded. A newer one would have been written over it,
+    /// so nothing else in the file is needed.
+    fn folded(first: &[u8], store: Uuid, folded: Mark) -> Option<Self> {
+        let is_folded = |of: Uuid, generation: u64| of == store && generation <= folded.generation;
+        let Record { generation, commit, .. } = Record::at(first, 0, is_folded)?;
+        Some(Self { number: generation, first: commit, last: commit, rows: Rows::new() })
+    }
+
     /// Reads a file's records; `None` when it has none. Rows are read only of what is not folded.
     fn read(bytes: &[u8], store: Uuid, folded: Mark) -> Result<Option<Self>, String> {
         let (mut found, mut at) = (None::<Self>, 0);
@@ -335,8 +391,10 @@ impl Generation {
         let newer = |of: Uuid, generation: u64| {
             of == store && (least..=folded.generation + NOT_FOLDED_MAX).contains(&generation)
         };
-        for place in (at..bytes.len()).step_by(ALIGN) {
-            if let Some(behind) = Record::at(bytes, place, newer) {
+        for (words, word) in bytes[at..].chunks_exact(ALIGN).enumerate() {
+            let place = at + words * ALIGN;
+            if let Some(behind) = word.starts_with(&MAGIC).then(|| Record::at(bytes, place, newer)).flatten()
+            {
                 let commit = behind.commit;
                 return Err(format!(
                     "its record at byte {at} cannot be read, and commit {commit} at byte {place} can"
@@ -355,9 +413,8 @@ impl<'a> Record<'a> {
         if head[..4] != MAGIC {
             return None;
         }
-        let number =
-            |from: usize| head[from..from + 8].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let (length, generation, commit) = (usize::try_from(number(8)).ok()?, number(32), number(40));
+        let length = usize::try_from(number(head, ROWS_LENGTH_AT)?).ok()?;
+        let (generation, commit) = (number(head, GENERATION_AT)?, number(head, COMMIT_AT)?);
         let store = Uuid::from_slice(&head[16..32]).ok()?;
         if !wanted(store, generation) {
             return None;

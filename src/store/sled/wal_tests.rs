@@ -81,6 +81,34 @@ fn a_generation_is_written_over_the_one_before_the_last() {
 }
 
 #[test]
+fn a_file_gives_back_what_it_has_beyond_its_room_when_it_is_written_anew() {
+    const MIB: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    Wal::create(dir.path()).unwrap();
+    let (mut log, ..) = Wal::open(dir.path(), STORE, mark(0, 0), 0).unwrap();
+    log.reserve(2 * MIB);
+    let length = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    assert_eq!((length("wal-0"), length("wal-1")), (2 * MIB, 2 * MIB));
+    let large = "x".repeat(5 << 20);
+    append(&mut log, 1, &rows_of(&[("a", Some(&large))]));
+    log.turn();
+    append(&mut log, 2, &rows_of(&[("b", Some(&large))]));
+    assert_eq!((length("wal-0"), length("wal-1")), (6 * MIB, 6 * MIB));
+    // The first generation is folded by now.
+    log.turn();
+    assert_eq!((length("wal-0"), length("wal-1")), (6 * MIB, 2 * MIB));
+    let rest = rows_of(&[("b", Some(&large))]);
+    assert_eq!(read(dir.path(), mark(1, 1)).unwrap(), (rest, mark(2, 2)), "before anything is written");
+    append(&mut log, 3, &rows_of(&[("b", None)]));
+    assert_eq!(read(dir.path(), mark(2, 2)).unwrap(), (rows_of(&[("b", None)]), mark(3, 3)));
+    // The next process goes on in the other file.
+    let (mut log, ..) = Wal::open(dir.path(), STORE, mark(3, 3), 3).unwrap();
+    log.reserve(2 * MIB);
+    assert_eq!((length("wal-0"), length("wal-1")), (2 * MIB, 2 * MIB));
+    assert_eq!(read(dir.path(), mark(3, 3)).unwrap(), (Rows::new(), mark(3, 3)));
+}
+
+#[test]
 fn a_last_record_that_is_not_whole_was_never_acknowledged() {
     let dir = two_generations();
     let whole = fs::read(dir.path().join("wal-0")).unwrap();
