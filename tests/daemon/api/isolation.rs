@@ -184,9 +184,11 @@ async fn one_that_comes_and_goes_is_used_while_it_is_there() -> Result<()> {
     let calls = AtomicUsize::new(0);
     let body = BODY.replace("attempts: 4", "attempts: 0").replace("300ms", "1ms");
     let play = Play::on(DAEMON.daemon(), &body, move |_| {
-        // Up for forty calls, down for eight.
-        match calls.fetch_add(1, Ordering::SeqCst) % 48 {
+        // Down for eight calls, so that the breaker surely opens, then up for eighty and down for five: each
+        // call more that finds it down while the breaker is half open doubles the time until the next.
+        match calls.fetch_add(1, Ordering::SeqCst) {
             0..8 => Answer::Status(Code::Unavailable),
+            call if (call - 8) % 85 >= 80 => Answer::Status(Code::Unavailable),
             _ => Answer::done(),
         }
     })
