@@ -50,6 +50,8 @@ use crate::rig::Participants;
 
 /// Sagas in flight, where nothing else is asked for.
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
+/// Sagas in flight in part worker: those with a bar.
+const CALLERS_OF_WORKERS: [usize; 2] = [64, 256];
 /// Sagas in flight of the parts that are measured at one load.
 const CALLERS_OF_OTHERS: usize = 64;
 
@@ -62,7 +64,7 @@ struct Bench {
     /// How long each load is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Sagas in flight in part order3; may be repeated
+    /// Sagas in flight in parts order3 and worker; may be repeated
     #[arg(long, value_name = "C")]
     callers: Vec<usize>,
     /// Open sagas in parts open and reopen
@@ -125,7 +127,7 @@ enum Part {
     Retention,
     /// Lists, chains and inputs of all sizes
     Wide,
-    /// Three steps over workers' streams
+    /// Three steps over workers' streams; at 64 and 256 in flight
     Worker,
 }
 
@@ -204,6 +206,11 @@ impl Bench {
         Duration::from_secs(self.seconds)
     }
 
+    /// The loads that were asked for.
+    fn loads<'a>(&'a self, otherwise: &'a [usize]) -> &'a [usize] {
+        if self.callers.is_empty() { otherwise } else { &self.callers }
+    }
+
     /// Only this part is held against the machine's limits, so they are measured right before and
     /// behind it.
     async fn order3(&self, dir: &Path, shop: &mut Participants) -> anyhow::Result<(Option<Held>, Findings)> {
@@ -213,8 +220,7 @@ impl Bench {
         }
         eprintln!("the machine's limits");
         let before = probe(dir, shop, self.span() / 2).await?;
-        let loads = if self.callers.is_empty() { &CALLERS[..] } else { &self.callers };
-        for &callers in loads {
+        for &callers in self.loads(&CALLERS) {
             eprintln!("order3 at {callers}");
             found.rows.push(parts::order3(&dir.join("daemon"), shop, callers, self.span()).await?);
         }
@@ -228,7 +234,7 @@ impl Bench {
     async fn part(&self, part: Part, dir: &Path, shop: &mut Participants) -> anyhow::Result<Findings> {
         let (callers, span) = (CALLERS_OF_OTHERS, self.span());
         if part == Part::Worker {
-            return worker::worker(dir, shop, callers, span).await;
+            return worker::worker(dir, shop, self.loads(&CALLERS_OF_WORKERS), span).await;
         }
         let (dir, shop) = (&dir.join("daemon"), &*shop);
         let row = match part {

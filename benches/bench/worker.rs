@@ -39,24 +39,27 @@ const COMES_WITHIN: Duration = Duration::from_mins(1);
 /// The pause between two looks at whether it has.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
-/// Measures it right between two looks at the machine.
+/// Measures it at each of these loads, between two looks at the machine.
 pub async fn worker(
     dir: &Path,
     shop: &mut Participants,
-    callers: usize,
+    loads: &[usize],
     span: Duration,
 ) -> anyhow::Result<Findings> {
+    let mut found = Findings::default();
     let before = Below::measure(dir, shop, span / 2).await?;
-    let setup = Setup { workers: true, ..Setup::default() };
-    let mut rig = Rig::start_as(&dir.join("daemon"), shop, setup, ORDER3).await?;
-    let workers = Workers::start(dir, rig.url())?;
-    rig.have_come(PARTICIPANTS.len()).await?;
-    let row = closed_on(rig, "order3, workers", Kind::ORDER3, workers.pid()?, callers, span).await?;
-    workers.end().await?;
+    for &callers in loads {
+        let setup = Setup { workers: true, ..Setup::default() };
+        let mut rig = Rig::start_as(&dir.join("daemon"), shop, setup, ORDER3).await?;
+        let workers = Workers::start(dir, rig.url())?;
+        rig.have_come(PARTICIPANTS.len()).await?;
+        let pid = workers.pid()?;
+        found.rows.push(closed_on(rig, "order3, workers", Kind::ORDER3, pid, callers, span).await?);
+        workers.end().await?;
+    }
     let behind = Below::measure(dir, shop, span / 2).await?;
     let below = before.between(behind);
 
-    let mut found = Findings::default();
     let bound = below.bound_per_second();
     found.read(PART, "steps/s over a stream, 64 in flight", below.steps.per_second, "steps/s");
     found.read(PART, "cost of a step over a stream", below.steps.cost_us(), "µs of 2 cores");
@@ -70,9 +73,10 @@ pub async fn worker(
     );
     found.read(PART, "CPU of a commit", below.limits.commits.cpu_us, "µs");
     found.read(PART, "bound", bound, "sagas/s");
-    let what = format!("{PART}: part of the bound, C={callers}");
-    found.bars.push(Bar::at_least(what, row.per_second / bound, OF_BOUND_MIN));
-    found.rows.push(row);
+    for row in &found.rows {
+        let what = format!("{PART}: part of the bound, C={}", row.callers);
+        found.bars.push(Bar::at_least(what, row.per_second / bound, OF_BOUND_MIN));
+    }
     Ok(found)
 }
 

@@ -38,14 +38,17 @@ pub struct DevOptions {
 
 /// Runs the shop and a daemon until Ctrl-C.
 pub async fn dev(options: DevOptions) -> anyhow::Result<ExitCode> {
-    let fresh = tempfile::Builder::new().prefix("sagad-dev-").tempdir().context("make a folder")?;
-    let dir = options.data.as_deref().unwrap_or_else(|| fresh.path());
-    let outcome = stay(Places::below(dir, options.grpc_addr, options.http_addr)?, &options.without).await;
-    if outcome.is_err() {
-        // The error names a log in there.
-        let _ = fresh.keep();
-    }
-    outcome
+    let Some(dir) = options.data else {
+        let fresh = tempfile::Builder::new().prefix("sagad-dev-").tempdir().context("make a folder")?;
+        let outcome =
+            stay(Places::below(fresh.path(), options.grpc_addr, options.http_addr)?, &options.without).await;
+        if outcome.is_err() {
+            // The error names a log in there.
+            let _ = fresh.keep();
+        }
+        return outcome;
+    };
+    stay(Places::below(&dir, options.grpc_addr, options.http_addr)?, &options.without).await
 }
 
 async fn stay(places: Places, without: &[String]) -> anyhow::Result<ExitCode> {
