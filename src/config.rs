@@ -110,7 +110,7 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Parts that sagas are divided into, each with a loop of its own: 2.
+    /// Parts that sagas are divided into, each with a loop of its own: one for two cores.
     pub shards: u32,
     /// Most mails that one shard decides on before it commits: 256.
     pub batch_max: u32,
@@ -492,9 +492,17 @@ impl Default for LimitsConfig {
     }
 }
 
+/// One for two cores: shards of the engine, and threads of the runtime that they and the ports run on. The
+/// store's threads have the other cores. With a thread more, the runtime wakes it for each piece of work that
+/// comes to an idle one, to no use; with a shard more, commits are smaller (docs/performance.md).
+#[must_use]
+pub fn half_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { shards: 2, batch_max: 256 }
+        Self { shards: u32::try_from(half_the_cores()).unwrap_or(1), batch_max: 256 }
     }
 }
 

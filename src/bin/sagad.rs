@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use sagad::config::{Config, Overrides};
+use sagad::config::{Config, Overrides, half_the_cores};
 use sagad::daemon;
 use sagad::demo::catalogue::CATALOGUE;
 use sagad::demo::ledger::Durability;
@@ -159,17 +159,10 @@ fn parse_balance(text: &str) -> Result<(String, i64), String> {
     Ok((account.to_owned(), amount))
 }
 
-/// Threads of the runtime: one for two cores. The store's threads have the others; and with one more, the
-/// runtime wakes it for each piece of work that comes to an idle one, to no use (docs/performance.md).
-fn runtime_threads() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    cores.div_ceil(2)
-}
-
 fn main() -> ExitCode {
     let command = Sagad::parse().command;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(runtime_threads()).enable_all().build();
+    let runtime = runtime.worker_threads(half_the_cores()).enable_all().build();
     let ended = runtime.context("start the async runtime").and_then(|runtime| {
         let ended = runtime.block_on(run(command));
         // What blocks on a broken disk must not keep the process.
